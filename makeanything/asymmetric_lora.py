@@ -1,0 +1,265 @@
+"""Asymmetric LoRA files: one shared down matrix A per layer, one up matrix B per domain (paper, section 3.3).
+
+    lora_unet_<layer>.lora_down.weight      A    (rank, in)      shared
+    lora_unet_<layer>.lora_ups.<i>.weight   B_i  (out, rank)     one per domain, i from 0
+    lora_unet_<layer>.alpha                 scalar
+
+The update of head i is  dW = strength * alpha / rank * B_i A.  It is linear in B, so a weighted mix of heads is the
+head sum_i w_i B_i.  One head with `lora_ups.<i>` renamed to `lora_up` is an ordinary kohya LoRA.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import domains
+from .domains import Domain
+from .files import open_safetensors, save_safetensors
+from .serpentine import Layout
+
+DOMAINS_KEY = "makeanything_domains"
+"""Header entry: a JSON list with one domain per head, in the order of the heads."""
+
+Choice = str | int | Mapping[str, float]
+"""A domain by name, by number (from 1), or names with weights."""
+
+_KEY = re.compile(r"(?P<layer>.+)\.(?:lora_down\.weight|lora_ups\.(?P<head>\d+)\.weight|alpha)")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Shapes of one layer's update: A (rank, inputs), every B (outputs, rank)."""
+
+    rank: int
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class AsymmetricLora:
+    """The header of an asymmetric LoRA file; tensors are read when a head is selected."""
+
+    path: Path
+    domains: tuple[Domain, ...]
+    layers: Mapping[str, Layer]
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> AsymmetricLora:
+        """Read the header.  ValueError says what the file holds when it is no (whole) asymmetric LoRA."""
+        path = Path(path)
+        with open_safetensors(path) as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+        try:
+            layers, heads = _read_layers(shapes)
+            known = _read_domains(metadata, heads)
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from None
+        return cls(path, known, layers, metadata)
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of any layer (the released files have one rank, 64)."""
+        return max(layer.rank for layer in self.layers.values())
+
+    @property
+    def head_bytes(self) -> tuple[int, int]:
+        """Elements of (all A, all B of one head); times the bytes of an element, what selecting a head reads."""
+        down = sum(layer.rank * layer.inputs for layer in self.layers.values())
+        up = sum(layer.rank * layer.outputs for layer in self.layers.values())
+        return down, up
+
+    def alpha(self) -> float | None:
+        """The alpha all layers share, or None when they differ."""
+        with open_safetensors(self.path) as file:
+            values = {float(file.get_tensor(f"{layer}.alpha")) for layer in self.layers}
+        return values.pop() if len(values) == 1 else None
+
+    def find(self, domain: str | int) -> int:
+        """Index of a head by domain name or number (from 1); ValueError suggests the nearest name."""
+        try:
+            return domains.find(self.domains, domain)
+        except ValueError as error:
+            raise ValueError(f"{self.path.name}: {error}") from None
+
+    def weights(self, choice: Choice) -> dict[int, float]:
+        """Head index -> weight of a choice.  Heads of weight 0 are left out."""
+        if not isinstance(choice, Mapping):
+            return {self.find(choice): 1.0}
+        mix: dict[int, float] = defaultdict(float)
+        for domain, weight in choice.items():
+            mix[self.find(domain)] += weight
+        kept = {head: weight for head, weight in mix.items() if weight}
+        if not kept:
+            raise ValueError("a mix of heads needs at least one domain with a weight other than 0")
+        return kept
+
+    def select(self, choice: Choice) -> dict[str, Tensor]:
+        """The chosen head as an ordinary LoRA: `lora_down.weight`, `lora_up.weight` and `alpha` of every layer.
+
+        Reads A and the chosen heads only.  One head comes in the file's dtype; a mix is summed in float32.
+        """
+        weights = self.weights(choice)
+        state = {}
+        with open_safetensors(self.path) as file:
+            for name in self.layers:
+                ups = {head: file.get_tensor(f"{name}.lora_ups.{head}.weight") for head in weights}
+                state[f"{name}.lora_down.weight"] = file.get_tensor(f"{name}.lora_down.weight")
+                state[f"{name}.lora_up.weight"] = _mix(ups, weights)
+                state[f"{name}.alpha"] = file.get_tensor(f"{name}.alpha")
+        self._refuse_nan(state)
+        return state
+
+    def read(self) -> dict[str, Tensor]:
+        """Every tensor of the file."""
+        with open_safetensors(self.path) as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        self._refuse_nan(state)
+        return state
+
+    def _refuse_nan(self, state: Mapping[str, Tensor]) -> None:
+        for key, tensor in state.items():
+            # The sum of finite values is finite: one pass, no mask the size of the weights.
+            if not tensor.sum(dtype=torch.float64).isfinite():
+                raise ValueError(f"{self.path.name}: {key} holds NaN or infinite values; its training broke down")
+
+
+def _mix(ups: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
+    if list(weights.values()) == [1.0]:
+        return next(iter(ups.values()))
+    return torch.stack([weight * ups[head].float() for head, weight in weights.items()]).sum(0)
+
+
+def extract(lora: AsymmetricLora, choice: Choice, path: str | os.PathLike[str]) -> None:
+    """Write the chosen head as an ordinary kohya LoRA file, atomically."""
+    state = lora.select(choice)
+    names = [lora.domains[head].name for head in lora.weights(choice)]
+    metadata = {
+        "ss_network_module": "networks.lora_flux",
+        "ss_network_dim": str(lora.rank),
+        "modelspec.title": " + ".join(names),
+        DOMAINS_KEY: json.dumps([lora.domains[head].to_json() for head in lora.weights(choice)]),
+    }
+    if (alpha := lora.alpha()) is not None:
+        metadata["ss_network_alpha"] = str(alpha)
+    save_safetensors(state, path, metadata)
+
+
+def save(
+    tensors: Mapping[str, Tensor],
+    heads: Sequence[Domain],
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write an asymmetric LoRA file with its domains in the header, atomically."""
+    _, count = _read_layers({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    if count != len(heads):
+        raise ValueError(f"{count} heads need {count} domains, got {len(heads)}")
+    save_safetensors(
+        tensors, path, {**(metadata or {}), DOMAINS_KEY: json.dumps([head.to_json() for head in heads])}
+    )
+
+
+def join(loras: Sequence[AsymmetricLora], path: str | os.PathLike[str]) -> None:
+    """Write one file with the heads of several files that share A, in the order given."""
+    names = [domain.name.casefold() for lora in loras for domain in lora.domains]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"more than one file holds the domain {', '.join(twice)}; a head is chosen by its name")
+    state: dict[str, Tensor] = {}
+    offset = 0
+    for lora in loras:
+        _merge_heads(state, lora, offset, loras[0])
+        offset += len(lora.domains)
+    save(state, [domain for lora in loras for domain in lora.domains], path, loras[0].metadata)
+
+
+def _merge_heads(state: dict[str, Tensor], lora: AsymmetricLora, offset: int, first: AsymmetricLora) -> None:
+    if lora.layers != first.layers:
+        raise ValueError(f"{lora.path.name} has other layers or shapes than {first.path.name}")
+    for key, tensor in lora.read().items():
+        head = _parse(key)[1]
+        if head is not None:
+            state[key.replace(f".lora_ups.{head}.", f".lora_ups.{head + offset}.")] = tensor
+        elif not torch.equal(state.setdefault(key, tensor), tensor):
+            raise ValueError(
+                f"{lora.path.name} does not share A with {first.path.name} ({key} differs); heads only fit the A they "
+                "were trained with. Extract them as ordinary LoRAs instead."
+            )
+
+
+def _parse(key: str) -> tuple[str, int | None] | tuple[None, None]:
+    """Layer and head of a key; head None for A and alpha, both None for a foreign key."""
+    match = _KEY.fullmatch(key)
+    if not match:
+        return None, None
+    return match["layer"], None if match["head"] is None else int(match["head"])
+
+
+def _read_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Layer], int]:
+    """Layers and the number of heads, from every key's shape; ValueError names the first thing that is off."""
+    if not any(".lora_ups." in key for key in shapes):
+        raise ValueError(f"no lora_ups in it, so it is no asymmetric LoRA. {_kind(shapes)}")
+    ups: dict[str, set[int]] = defaultdict(set)
+    for key in shapes:
+        layer, head = _parse(key)
+        if layer is None:
+            raise ValueError(f"{key} does not belong in an asymmetric LoRA. {_kind(shapes)}")
+        ups[layer].update(() if head is None else (head,))
+    heads = max(len(found) for found in ups.values())
+    return {layer: _read_layer(layer, found, heads, shapes) for layer, found in ups.items()}, heads
+
+
+def _read_layer(name: str, found: set[int], heads: int, shapes: Mapping[str, tuple[int, ...]]) -> Layer:
+    if found != set(range(heads)):
+        raise ValueError(f"{name} has heads {sorted(found)} where other layers have {heads} heads; it is ragged")
+    down = shapes.get(f"{name}.lora_down.weight")
+    if down is None:
+        raise ValueError(f"{name} has no lora_down.weight, the A that its heads share")
+    if len(down) != 2:
+        raise ValueError(f"{name}.lora_down.weight has shape {down}, needed (rank, inputs)")
+    if shapes.get(f"{name}.alpha") not in ((), (1,)):
+        raise ValueError(f"{name} has no scalar alpha")
+    rank, inputs = down
+    outputs = shapes[f"{name}.lora_ups.0.weight"][0]
+    for head in range(heads):
+        shape = shapes[f"{name}.lora_ups.{head}.weight"]
+        if shape != (outputs, rank):
+            raise ValueError(f"{name}.lora_ups.{head}.weight has shape {shape}, needed {(outputs, rank)} to fit A {down}")
+    return Layer(rank, inputs, outputs)
+
+
+def _kind(keys: Iterable[str]) -> str:
+    """What the keys look like, for people who picked the wrong file."""
+    keys = list(keys)
+    if any("lora_up.weight" in key or "lora_B" in key for key in keys):
+        return "It looks like an ordinary LoRA: load it with the LoRA Stack or ComfyUI's LoRA loader."
+    if any("double_blocks.0" in key for key in keys):
+        return "It looks like a FLUX model: load it as the diffusion model."
+    if any("decoder" in key for key in keys):
+        return "It looks like a VAE."
+    return f"Its first keys are {', '.join(sorted(keys)[:3])}." if keys else "It holds no tensors."
+
+
+def _read_domains(metadata: Mapping[str, str], heads: int) -> tuple[Domain, ...]:
+    """Domains of the heads: from the header, else the released files' tables by head count, else "Head N"."""
+    if DOMAINS_KEY not in metadata:
+        unnamed = tuple(Domain(f"Head {n}", Layout.of(9), domains.SUBJECT) for n in range(1, heads + 1))
+        return domains.RELEASED_BY_HEADS.get(heads, unnamed)
+    try:
+        known = tuple(Domain.from_json(entry) for entry in json.loads(metadata[DOMAINS_KEY]))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the header's {DOMAINS_KEY} is no JSON list ({error})") from None
+    if len(known) != heads:
+        raise ValueError(f"the header names {len(known)} domains, the file has {heads} heads")
+    return known

@@ -1,0 +1,122 @@
+"""The 21 domains of the released weights, and how a prompt asks for one (paper, section 4.1; counts from upstream docs)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .serpentine import Layout
+
+SUBJECT = "{subject}"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A kind of making-of sequence: a name for people, the grid it is drawn in, and its prompt form.
+
+    `prompt` is the sentence the head was trained on, with `{subject}` where the subject goes.
+    """
+
+    name: str
+    layout: Layout
+    prompt: str
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("a domain needs a name")
+        if SUBJECT not in self.prompt:
+            raise ValueError(f"the prompt form of domain {self.name!r} lacks {SUBJECT}: {self.prompt!r}")
+
+    @classmethod
+    def of(cls, name: str, frames: int, process: str) -> Domain:
+        """A domain whose prompt follows the released datasets: grid, process, subject."""
+        return cls(name, Layout.of(frames), prompt_form(Layout.of(frames), process))
+
+    def write_prompt(self, subject: str, steps: Sequence[str] = ()) -> str:
+        """The prompt for a subject, with one optional line of text per frame (first frame first; empty lines skip)."""
+        lines = [line.strip() for line in steps]
+        if len(lines) > self.layout.frames:
+            raise ValueError(
+                f"{len(lines)} lines describe the frames of {self.name}, but its grid has {self.layout.frames} frames"
+            )
+        # str.replace, not str.format: a subject may hold braces.
+        prompt = self.prompt.replace(SUBJECT, subject.strip())
+        return ", ".join([prompt, *(f"step {n}: {line}" for n, line in enumerate(lines, 1) if line)])
+
+    def to_json(self) -> dict[str, object]:
+        return {"name": self.name, "rows": self.layout.rows, "cols": self.layout.cols, "prompt": self.prompt}
+
+    @classmethod
+    def from_json(cls, data: object) -> Domain:
+        """Read what `to_json` wrote; a ValueError says what is wrong with it."""
+        if not isinstance(data, dict):
+            raise ValueError(f"a domain is described by a JSON object, got {type(data).__name__}")
+        try:
+            name, rows, cols, prompt = (data[key] for key in ("name", "rows", "cols", "prompt"))
+        except KeyError as missing:
+            raise ValueError(f"the description of a domain lacks {missing}") from None
+        if not (isinstance(name, str) and isinstance(prompt, str) and isinstance(rows, int) and isinstance(cols, int)):
+            raise ValueError(f"the description of domain {name!r} holds values of the wrong kind")
+        return cls(name, Layout(rows, cols), prompt)
+
+
+def prompt_form(layout: Layout, process: str) -> str:
+    """`3*3 of 9 sub-images, step-by-step PROCESS process, {subject}`."""
+    return f"{layout.rows}*{layout.cols} of {layout.frames} sub-images, step-by-step {process} process, {SUBJECT}"
+
+
+# Order is the index of the head.  Only the portrait sentence is published; the others follow its pattern.
+_RELEASED = (
+    ("LEGO", 9, "LEGO model building"),
+    ("Cook", 9, "cooking"),
+    ("Painting", 9, "painting"),
+    ("Icon", 9, "icon design"),
+    ("Landscape illustration", 9, "landscape illustration painting"),
+    ("Portrait", 9, "portrait painting"),
+    ("Transformer", 9, "transformer model transforming"),
+    ("Sand art", 9, "sand art"),
+    ("Illustration", 9, "illustration painting"),
+    ("Sketch", 9, "sketch drawing"),
+    ("Clay toys", 4, "clay toy making"),
+    ("Clay sculpture", 4, "clay sculpture making"),
+    ("Zbrush modeling", 4, "zbrush modeling"),
+    ("Wood sculpture", 4, "wood sculpture carving"),
+    ("Ink painting", 4, "ink painting"),
+    ("Pencil sketch", 4, "pencil sketch drawing"),
+    ("Fabric toys", 4, "fabric toy making"),
+    ("Oil painting", 4, "oil painting"),
+    ("Jade carving", 4, "jade carving"),
+    ("Line draw", 4, "line drawing"),
+    ("Emoji", 4, "emoji design"),
+)
+
+DOMAINS: tuple[Domain, ...] = tuple(Domain.of(*row) for row in _RELEASED)
+"""All 21, each in the layout it is known for."""
+
+RELEASED_BY_HEADS: dict[int, tuple[Domain, ...]] = {
+    10: DOMAINS[:10],
+    21: tuple(Domain.of(name, 4, process) for name, _, process in _RELEASED),
+}
+"""Number of heads -> domains, for the released files, which carry no metadata (9 frames: 10 heads; 4 frames: 21)."""
+
+
+def find(domains: Sequence[Domain], wanted: str | int) -> int:
+    """Index of a domain asked for by name (any case) or by its number, which counts from 1 as captions do.
+
+    ValueError names the nearest name on a typo, and the range on a wrong number.
+    """
+    text = str(wanted).strip()
+    if re.fullmatch(r"[+-]?\d+", text):
+        number = int(text)
+        if not 1 <= number <= len(domains):
+            raise ValueError(f"there is no domain {number}: the numbers go from 1 to {len(domains)}")
+        return number - 1
+    names = [domain.name.casefold() for domain in domains]
+    if text.casefold() in names:
+        return names.index(text.casefold())
+    near = difflib.get_close_matches(text.casefold(), names, n=1)
+    hint = f"did you mean {domains[names.index(near[0])].name!r}?" if near else "the domains are"
+    known = "" if near else " " + ", ".join(domain.name for domain in domains)
+    raise ValueError(f"there is no domain {text!r}: {hint}{known}")

@@ -1,0 +1,59 @@
+"""Socket types and inputs that several nodes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..makeanything.domains import Domain
+from ..makeanything.serpentine import Layout
+
+CATEGORY = "MakeAnything"
+
+DomainSocket = io.Custom("MAKEANYTHING_DOMAIN")
+"""Carries a `Domain`: its name, layout and prompt form."""
+
+LoraStackSocket = io.Custom("LORA_STACK")
+"""A list of (file name, model strength, clip strength), as other packs' LoRA stacks."""
+
+FROM_DOMAIN = "from domain"
+_FRAMES = {"9 frames (3x3)": 9, "4 frames (2x2)": 4}
+_CUSTOM = "custom"
+
+
+def layout_inputs() -> list[io.Input]:
+    """A `domain` socket and a `layout` choice; `read_layout` turns both into a Layout."""
+    return [
+        DomainSocket.Input("domain", optional=True, tooltip="The domain whose grid to use, from a domain loader."),
+        io.DynamicCombo.Input(
+            "layout",
+            options=[
+                io.DynamicCombo.Option(FROM_DOMAIN, []),
+                *(io.DynamicCombo.Option(name, []) for name in _FRAMES),
+                io.DynamicCombo.Option(
+                    _CUSTOM,
+                    [
+                        io.Int.Input("rows", default=3, min=1, max=16, tooltip="Rows of cells in the grid."),
+                        io.Int.Input("cols", default=3, min=1, max=16, tooltip="Columns of cells in the grid."),
+                    ],
+                ),
+            ],
+            tooltip="How the frames lie in the grid. Rows alternate direction: 1 2 3 / 6 5 4 / 7 8 9.",
+        ),
+    ]
+
+
+def read_layout(layout: dict[str, Any], domain: Domain | None) -> Layout:
+    """The Layout chosen with `layout_inputs`."""
+    choice = layout["layout"]
+    if choice == FROM_DOMAIN:
+        if domain is None:
+            raise ValueError(
+                "The layout is set to 'from domain', but no domain is wired to this node. "
+                "Wire a DOMAIN, or choose the number of frames in layout."
+            )
+        return domain.layout
+    if choice == _CUSTOM:
+        return Layout(layout["rows"], layout["cols"])
+    return Layout.of(_FRAMES[choice])
