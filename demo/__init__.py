@@ -1,0 +1,1 @@
+"""FLUX-nano: a miniature FLUX, its synthetic making-of sequences, and the demo that shows the method."""

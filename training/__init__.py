@@ -1,0 +1,1 @@
+"""Trainers.  Run as `python -m training.<name>` from the project's root."""
