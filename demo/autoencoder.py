@@ -22,13 +22,18 @@ WIDTH = 64
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=bias)
+    layer = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=bias)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layer
 
 
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Sequential(conv(WIDTH, WIDTH), nn.ReLU(), conv(WIDTH, WIDTH), nn.ReLU(), conv(WIDTH, WIDTH))
+        last = conv(WIDTH, WIDTH)
+        # Without norm layers, ten blocks in a row train well when each begins as the identity.
+        nn.init.zeros_(last.weight)
+        self.conv = nn.Sequential(conv(WIDTH, WIDTH), nn.ReLU(), conv(WIDTH, WIDTH), nn.ReLU(), last)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.conv(x) + x)
@@ -54,7 +59,11 @@ def decoder() -> nn.Sequential:
         for _ in range(3)
         for layer in (Block(), Block(), Block(), nn.Upsample(scale_factor=2), conv(WIDTH, WIDTH, bias=False))
     ]
-    return nn.Sequential(Clamp(), conv(LATENT_CHANNELS, WIDTH), nn.ReLU(), *up, Block(), conv(WIDTH, 3))
+    last = conv(WIDTH, 3)
+    # Begin at an almost white picture: most of every frame is paper.
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.constant_(last.get_parameter("bias"), 0.9)
+    return nn.Sequential(Clamp(), conv(LATENT_CHANNELS, WIDTH), nn.ReLU(), *up, Block(), last)
 
 
 class Autoencoder(nn.Module):

@@ -14,8 +14,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (217, 58, 54), "orange": (240, 138, 36), "yellow": (246, 205, 50), "green": (74, 163, 84),
-    "teal": (30, 160, 165), "blue": (52, 100, 205), "purple": (130, 76, 178), "pink": (240, 130, 175),
+    "red": (217, 58, 54),
+    "orange": (240, 138, 36),
+    "yellow": (246, 205, 50),
+    "green": (74, 163, 84),
+    "teal": (30, 160, 165),
+    "blue": (52, 100, 205),
+    "purple": (130, 76, 178),
+    "pink": (240, 130, 175),
 }
 SIZES: dict[str, float] = {"small": 0.27, "big": 0.4}  # half the edge of the square that a subject fills
 GROUND = 0.92

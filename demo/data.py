@@ -18,9 +18,7 @@ from makeanything.serpentine import Layout
 
 from . import domains
 from .autoencoder import Autoencoder
-
-GRID = 192
-"""Edge of every FLUX-nano grid in pixels: 3 x 3 cells of 64 or 2 x 2 cells of 96; 12 x 12 tokens."""
+from .nano import GRID
 
 PICTURES = Layout(1, 1)
 """The layout of a single picture, which only the base model is trained on."""

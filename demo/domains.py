@@ -11,8 +11,20 @@ import numpy as np
 from . import processes, shapes, strokes
 from .canvas import COLOURS, OVER, SIZES, Scene, reduced, stage
 
-__all__ = ["COLOURS", "PROCESSES", "SIZES", "SUBJECTS", "Process", "Scene", "backdrop", "draw", "finished", "process",
-           "random_scene", "read_scene"]
+__all__ = [
+    "COLOURS",
+    "PROCESSES",
+    "SIZES",
+    "SUBJECTS",
+    "Process",
+    "Scene",
+    "backdrop",
+    "draw",
+    "finished",
+    "process",
+    "random_scene",
+    "read_scene",
+]
 DEFAULT_COLOUR, DEFAULT_SIZE = "blue", "big"
 
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from makeanything import flow, recraft
+from makeanything.asymmetric_lora import AsymmetricLora, Choice
+from makeanything.domains import Domain
 from makeanything.files import open_safetensors
-from makeanything.flux import Flux
+from makeanything.flux import LATENT_CHANNELS, Flux
+from makeanything.merge import merge
+from makeanything.serpentine import PIXELS_PER_LATENT
 from makeanything.text_encoder import TextEncoder
 
 from .autoencoder import Autoencoder
 
 MODELS = Path(__file__).parent / "models"
+GRID = 192
+"""Edge of every FLUX-nano grid in pixels: 3 x 3 cells of 64 or 2 x 2 cells of 96; 12 x 12 tokens."""
+
+STEPS = 20
+CFG = 3.0
+GUIDANCE = 3.5
+"""What ComfyUI sends a FLUX unless told otherwise; FLUX-nano does not mind which."""
 
 
 def read(name: str) -> dict[str, Tensor]:
@@ -31,3 +45,59 @@ def load_text() -> TextEncoder:
 
 def load_autoencoder() -> Autoencoder:
     return Autoencoder.from_file(read("vae/flux_nano_ae.safetensors")).requires_grad_(False)
+
+
+def heads(frames: int) -> AsymmetricLora:
+    """The shipped heads file for 4 or 9 frames."""
+    return AsymmetricLora.open(MODELS / f"loras/flux_nano_heads_{frames}f.safetensors")
+
+
+class Nano:
+    """FLUX-nano with its text encoder and autoencoder; `draw` draws grids."""
+
+    def __init__(self) -> None:
+        self.weights = read("diffusion_models/flux_nano.safetensors")
+        self.text = load_text()
+        self.autoencoder = load_autoencoder()
+
+    @torch.no_grad()
+    def draw(
+        self,
+        domain: Domain,
+        choice: Choice,
+        prompt: str,
+        seed: int,
+        pictures: Mapping[int, Tensor] | None = None,
+        on_step: Callable[[int, Tensor], None] = lambda step, denoised: None,
+    ) -> Tensor:
+        """Draw one grid (1, 192, 192, 3), values 0..1, with the chosen head or mix of heads of the domain's file.
+
+        `pictures`: frame -> picture (h, w, 3) to hold (ReCraft), with which the ReCraft LoRA is merged too.
+        """
+        layout = domain.layout
+        weights = merge(self.weights, heads(layout.frames).select(choice))
+        cells = {frame: self.encode(picture, domain) for frame, picture in (pictures or {}).items()}
+        if cells:
+            weights = merge(weights, read(f"loras/flux_nano_recraft_{layout.frames}f.safetensors"))
+        edge = GRID // PIXELS_PER_LATENT
+        noise = torch.randn(1, LATENT_CHANNELS, edge, edge, generator=torch.Generator().manual_seed(seed))
+        velocity = self._guided(Flux.from_state_dict(weights), prompt)
+        times = flow.schedule(STEPS)
+        latents = flow.sample(velocity, noise, times, lambda x: recraft.paste(x, layout, cells), on_step)
+        return self.autoencoder.decode(latents)
+
+    def encode(self, picture: Tensor, domain: Domain) -> Tensor:
+        """A picture (h, w, 3) fitted to a cell and encoded alone: latents (1, 16, cell, cell)."""
+        cell = GRID // domain.layout.cols
+        return self.autoencoder.encode(recraft.fit(picture[None], cell, cell))
+
+    def _guided(self, flux: Flux, prompt: str) -> flow.Velocity:
+        """The velocity with classifier-free guidance: away from no prompt, towards the prompt."""
+        txt, vec = self.text.encode([prompt, ""])
+        guidance = torch.full((2,), GUIDANCE)
+
+        def velocity(latents: Tensor, t: Tensor) -> Tensor:
+            wanted, free = flux(latents.expand(2, -1, -1, -1), t.expand(2), txt, vec, guidance).split(1)
+            return free + CFG * (wanted - free)
+
+        return velocity

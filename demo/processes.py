@@ -132,15 +132,16 @@ def painting(scene: Scene, frames: int, size: int) -> np.ndarray:
     values = shapes.label(scene.subject, place(scene, 0.88), side)
     canvas = np.where((values > 0)[..., None], paint(values, tones(scene)), stage("Painting", side))
     final = reduced(canvas)
-    levels = [blocks(final.astype(float), n) for n in (4, 8, 16, 32) if n < size] + [(final.astype(float), None)]
-    errors = np.sort(np.concatenate([np.unique(error) for _, error in levels[:-1]]))[::-1]
+    levels = [blocks(final.astype(float), n) for n in (4, 8, 16, 32) if n < size]
+    finer = [*(mean for mean, _ in levels[1:]), final.astype(float)]
+    errors = np.sort(np.concatenate([np.unique(error) for _, error in levels]))[::-1]
     errors = errors[errors > 1]
     result = []
     for t in np.arange(1, frames) / frames:
         limit = errors[min(int(len(errors) * t**3.3 + 18 * t), len(errors) - 1)] if len(errors) else 0
         frame = levels[0][0]
-        for (_, error), (finer, _) in zip(levels, levels[1:], strict=False):
-            frame = np.where((error > limit)[..., None], finer, frame)
+        for (_, error), split in zip(levels, finer, strict=True):
+            frame = np.where((error > limit)[..., None], split, frame)
         result.append(frame.round().astype(np.uint8))
     return np.stack([*result, final])
 

@@ -105,8 +105,10 @@ def _palm() -> tuple:
 def _willow() -> tuple:
     wood = _branch((0, 1), 0, 0.75, 0.13, 2, ((-0.75, 0, 0.75), 0.6))
     crown = along(arc(0, -0.15, 0.72, 0.62, 180, 360), 10, 11, 0.2, 0.2)
-    hang = [along([(x, -0.25 - 0.5 * (1 - x * x)), (x * 1.1, 0.72 - 0.3 * (k % 2))], 11, 13, 0.1, 0.06)
-            for k, x in enumerate(np.linspace(-0.85, 0.85, 9))]
+    hang = [
+        along([(x, -0.25 - 0.5 * (1 - x * x)), (x * 1.1, 0.72 - 0.3 * (k % 2))], 11, 13, 0.1, 0.06)
+        for k, x in enumerate(np.linspace(-0.85, 0.85, 9))
+    ]
     return wood, np.concatenate([crown, *hang])
 
 

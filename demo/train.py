@@ -7,7 +7,7 @@ weights.  Everything is seeded.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,9 @@ BATCH = 24
 RANK = 16
 
 CELL = 64
+QUADS = 2
+"""Groups of four cells in a batch of the autoencoder."""
+
 PAIR = Layout(2, 2)
 
 
@@ -85,11 +88,20 @@ def flow_loss(
     return error.mean() / mask.mean()
 
 
+class Base(nn.Module):
+    """What the base stage trains together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flux = Flux(NANO)
+        self.text = TextEncoder()
+        _init_flux(self.flux)
+
+
 def train_base(steps: int) -> None:
-    """What a pretrained model knows: single pictures, and grids whose frames come in any order; and the text encoder."""
+    """What a pretrained model knows: single pictures, and grids of frames in any order; and the text encoder."""
     data = load_data()
-    parts = nn.ModuleDict({"flux": Flux(NANO), "text": TextEncoder()})
-    _init_flux(parts["flux"])
+    parts = Base()
     keys = list(data)
 
     def loss(generator: torch.Generator, step: int) -> tuple[Tensor, Mapping[str, float]]:
@@ -99,12 +111,12 @@ def train_base(steps: int) -> None:
         prompts = ["" if rng.random() < 0.1 else words[0] for _, words in draws]
         latents = torch.cat([grid for grid, _ in draws])
         with autocast():
-            text = parts["text"].encode(prompts)
-        return flow_loss(parts["flux"], latents, text, generator), {}
+            text = parts.text.encode(prompts)
+        return flow_loss(parts.flux, latents, text, generator), {}
 
     loop.fit(parts, loss, loop.Settings(steps=steps, lr=1e-3, warmup=100, seed=2), RUNS / "base.safetensors", "base")
-    save("diffusion_models/flux_nano.safetensors", parts["flux"].state_dict())
-    save("text_encoders/flux_nano_text.safetensors", parts["text"].state_dict())
+    save("diffusion_models/flux_nano.safetensors", parts.flux.state_dict())
+    save("text_encoders/flux_nano_text.safetensors", parts.text.state_dict())
 
 
 def _init_flux(flux: Flux) -> None:
@@ -172,13 +184,16 @@ def load_data() -> dict[tuple[str, int], Sequences]:
 
 def train_autoencoder(steps: int) -> None:
     """Cells are encoded alone and decoded as a grid, as ReCraft needs: no cell knows its neighbours' pixels."""
-    model = Autoencoder().to(memory_format=torch.channels_last)
+    model = Autoencoder()
+    for weight in model.parameters():
+        if weight.ndim == 4:  # The order in which convolutions run fastest on the CPU.
+            weight.data = weight.data.to(memory_format=torch.channels_last)
 
     def loss(generator: torch.Generator, step: int) -> tuple[Tensor, Mapping[str, float]]:
         rng = numpy_rng(generator)
-        cells = torch.stack([_random_quad(rng) for _ in range(4)])  # (4, 4, 64, 64, 3)
+        cells = torch.stack([_random_quad(rng) for _ in range(QUADS)])  # (QUADS, 4, 64, 64, 3)
         with autocast():
-            latents = model.encode(cells.flatten(0, 1)).unflatten(0, (4, 4))
+            latents = model.encode(cells.flatten(0, 1)).unflatten(0, (QUADS, 4))
             noisy = latents + 0.05 * torch.randn(latents.shape, generator=generator)
             grids = serpentine.compose(noisy.movedim(2, -1), PAIR).movedim(-1, 1)
             drawn = model.taesd_decoder(grids).movedim(1, -1)
@@ -188,9 +203,9 @@ def train_autoencoder(steps: int) -> None:
         z = latents.float().flatten(0, 1)
         size = z.mean((0, 2, 3)).square().mean() + (z.std((0, 2, 3)) - 1).square().mean()
         psnr = -10 * error.detach().square().mean().log10()
-        return error.abs().mean() + error.square().mean() + 0.02 * size, {"psnr": psnr.item(), "size": size.item()}
+        return error.abs().mean() + error.square().mean() + 0.1 * size, {"psnr": psnr.item(), "size": size.item()}
 
-    settings = loop.Settings(steps=steps, lr=1e-3, seed=1)
+    settings = loop.Settings(steps=steps, lr=1e-3, warmup=100, seed=1)
     loop.fit(model, loss, settings, RUNS / "autoencoder.safetensors", "autoencoder")
     save("vae/flux_nano_ae.safetensors", model.to_file())
 
@@ -204,13 +219,13 @@ def _random_quad(rng: np.random.Generator) -> Tensor:
     return as_tensor(picked[:, top : top + CELL, left : left + CELL])
 
 
-STAGES = {
-    "autoencoder": (train_autoencoder, 700),
-    "base": (train_base, 1600),
-    "heads_9f": (partial(train_heads, frames=9), 600),
-    "heads_4f": (partial(train_heads, frames=4), 400),
+STAGES: dict[str, tuple[Callable[[int], None], int]] = {
+    "autoencoder": (train_autoencoder, 1200),
+    "base": (train_base, 1200),
+    "heads_9f": (partial(train_heads, frames=9), 500),
+    "heads_4f": (partial(train_heads, frames=4), 300),
     "recraft_9f": (partial(train_recraft, frames=9), 300),
-    "recraft_4f": (partial(train_recraft, frames=4), 400),
+    "recraft_4f": (partial(train_recraft, frames=4), 200),
 }
 
 

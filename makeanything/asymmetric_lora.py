@@ -165,9 +165,7 @@ def save(
     _, count = _read_layers({key: tuple(tensor.shape) for key, tensor in tensors.items()})
     if count != len(heads):
         raise ValueError(f"{count} heads need {count} domains, got {len(heads)}")
-    save_safetensors(
-        tensors, path, {**(metadata or {}), DOMAINS_KEY: json.dumps([head.to_json() for head in heads])}
-    )
+    save_safetensors(tensors, path, {**(metadata or {}), DOMAINS_KEY: json.dumps([head.to_json() for head in heads])})
 
 
 def join(loras: Sequence[AsymmetricLora], path: str | os.PathLike[str]) -> None:
@@ -231,11 +229,13 @@ def _read_layer(name: str, found: set[int], heads: int, shapes: Mapping[str, tup
     if shapes.get(f"{name}.alpha") not in ((), (1,)):
         raise ValueError(f"{name} has no scalar alpha")
     rank, inputs = down
-    outputs = shapes[f"{name}.lora_ups.0.weight"][0]
+    outputs = next(iter(shapes[f"{name}.lora_ups.0.weight"]), 0)
     for head in range(heads):
         shape = shapes[f"{name}.lora_ups.{head}.weight"]
         if shape != (outputs, rank):
-            raise ValueError(f"{name}.lora_ups.{head}.weight has shape {shape}, needed {(outputs, rank)} to fit A {down}")
+            raise ValueError(
+                f"{name}.lora_ups.{head}.weight has shape {shape}, needed {(outputs, rank)} to fit A {down}"
+            )
     return Layer(rank, inputs, outputs)
 
 

@@ -1,4 +1,4 @@
-"""The 21 domains of the released weights, and how a prompt asks for one (paper, section 4.1; counts from upstream docs)."""
+"""The 21 domains of the released weights, and how a prompt asks for one (paper, section 4.1; upstream docs)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ class Domain:
             name, rows, cols, prompt = (data[key] for key in ("name", "rows", "cols", "prompt"))
         except KeyError as missing:
             raise ValueError(f"the description of a domain lacks {missing}") from None
-        if not (isinstance(name, str) and isinstance(prompt, str) and isinstance(rows, int) and isinstance(cols, int)):
+        # JSON's true would pass as an int.
+        if (type(name), type(prompt), type(rows), type(cols)) != (str, str, int, int):
             raise ValueError(f"the description of domain {name!r} holds values of the wrong kind")
         return cls(name, Layout(rows, cols), prompt)
 

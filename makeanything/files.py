@@ -56,6 +56,9 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[safe_open]:
         raise ValueError(f"{path.name} is not a readable safetensors file: {_diagnose(path, error)}") from error
 
 
+MAX_HEADER = 100_000_000
+"""Bytes, safetensors' own limit.  The first eight bytes of any other kind of file read as a larger length."""
+
 _MAGIC = (
     (b"PK\x03\x04", "it is a zip archive, as PyTorch's .pt and .ckpt pickles are; pickles are never loaded"),
     (b"\x80\x02", "it is a Python pickle, which is never loaded"),
@@ -67,13 +70,16 @@ _MAGIC = (
 
 
 def _diagnose(path: Path, error: SafetensorError) -> str:
+    size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(32)
     if not start:
         return "it is empty; the download failed"
-    for magic, meaning in _MAGIC:
-        if start.startswith(magic):
-            return meaning
-    if "ncomplete" in str(error):
-        return f"it is cut short ({path.stat().st_size:,} bytes on disk, its header promises more); download it again"
+    header = int.from_bytes(start[:8], "little")
+    if header > MAX_HEADER:
+        for magic, meaning in _MAGIC:
+            if start.lstrip().startswith(magic):
+                return meaning
+    elif size < 8 + header or "ncomplete" in str(error):
+        return f"it is cut short or damaged ({size:,} bytes on disk, not what its header promises); download it again"
     return f"its header can't be read ({error})"

@@ -1,4 +1,4 @@
-"""A small reference FLUX (the FLUX.1 transformer of Black Forest Labs), any width and depth, with BFL's parameter names.
+"""A small reference FLUX (Black Forest Labs' FLUX.1 transformer), any width and depth, with BFL's parameter names.
 
 It is what the demo draws with, what the built-in trainer trains and what the tests compare the hosts to.  Heads have
 128 dimensions: 16 for the index, 56 for the row and 56 for the column of a token.
@@ -180,16 +180,19 @@ class DoubleBlock(nn.Module):
 
     def __init__(self, hidden: int, mlp_ratio: int) -> None:
         super().__init__()
-        for stream in ("img", "txt"):
-            self.add_module(f"{stream}_mod", Modulation(hidden, 6))
-            self.add_module(f"{stream}_attn", SelfAttention(hidden))
-            self.add_module(f"{stream}_mlp", mlp(hidden, mlp_ratio))
+        self.img_mod = Modulation(hidden, 6)
+        self.img_attn = SelfAttention(hidden)
+        self.img_mlp = mlp(hidden, mlp_ratio)
+        self.txt_mod = Modulation(hidden, 6)
+        self.txt_attn = SelfAttention(hidden)
+        self.txt_mlp = mlp(hidden, mlp_ratio)
 
     def forward(self, img: Tensor, txt: Tensor, vec: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
         img_mod, txt_mod = self.img_mod(vec), self.txt_mod(vec)
         img_qkv = self.img_attn.norm(self.img_attn.qkv(modulate(img, *img_mod[:2])))
         txt_qkv = self.txt_attn.norm(self.txt_attn.qkv(modulate(txt, *txt_mod[:2])))
-        mixed = attend(*(torch.cat(pair, dim=2) for pair in zip(txt_qkv, img_qkv, strict=True)), rope)
+        q, k, v = (torch.cat(pair, dim=2) for pair in zip(txt_qkv, img_qkv, strict=True))
+        mixed = attend(q, k, v, rope)
         txt_mixed, img_mixed = mixed.split([txt.shape[1], img.shape[1]], dim=1)
         img = img + img_mod[2] * self.img_attn.proj(img_mixed)
         txt = txt + txt_mod[2] * self.txt_attn.proj(txt_mixed)
@@ -212,7 +215,8 @@ class SingleBlock(nn.Module):
     def forward(self, tokens: Tensor, vec: Tensor, rope: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(vec)
         qkv, wide = self.linear1(modulate(tokens, shift, scale)).split(self.widths, dim=-1)
-        mixed = attend(*self.norm(qkv), rope)
+        q, k, v = self.norm(qkv)
+        mixed = attend(q, k, v, rope)
         return tokens + gate * self.linear2(torch.cat((mixed, F.gelu(wide, approximate="tanh")), dim=-1))
 
 
@@ -228,7 +232,9 @@ class FinalLayer(nn.Module):
 
 
 def mlp(hidden: int, ratio: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(hidden, ratio * hidden), nn.GELU(approximate="tanh"), nn.Linear(ratio * hidden, hidden))
+    return nn.Sequential(
+        nn.Linear(hidden, ratio * hidden), nn.GELU(approximate="tanh"), nn.Linear(ratio * hidden, hidden)
+    )
 
 
 def modulate(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

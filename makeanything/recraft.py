@@ -1,7 +1,7 @@
 """ReCraft: frames of a grid held clean while the others are drawn (paper, section 3.4).
 
 The picture takes its cell's place in the token stream, so no token is added; all tokens attend to all, so the other
-frames see it.  Sampling holds the cell at the clean latents; training does the same and leaves the cell out of the loss.
+frames see it.  Sampling holds the cell at the clean latents; training does the same and leaves it out of the loss.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ Cells = Mapping[int, Tensor]
 
 
 def fit(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (B, H, W, 3), values 0..1 -> (B, height, width, 3): padded with white to the cell's aspect, LANCZOS."""
+    """Pictures (B, H, W, 3 or 4), values 0..1 -> (B, height, width, 3); see `fit_image`.
+
+    Pictures of the cell's own size stay as they are, to the bit.
+    """
+    if pictures.shape[1:] == (height, width, 3):
+        return pictures
     return torch.stack([_fit(picture, height, width) for picture in pictures])
 
 
 def _fit(picture: Tensor, height: int, width: int) -> Tensor:
-    pixels = (picture[..., :3].cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    pixels = (picture.cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     image = fit_image(Image.fromarray(pixels), height, width)
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).to(picture.device)
 
@@ -38,7 +43,10 @@ def fit_image(image: Image.Image, height: int, width: int) -> Image.Image:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (WHITE,) * 4), rgba)
     image = image.convert("RGB")
-    padded = (max(image.width, round(image.height * width / height)), max(image.height, round(image.width * height / width)))
+    padded = (
+        max(image.width, round(image.height * width / height)),
+        max(image.height, round(image.width * height / width)),
+    )
     canvas = Image.new("RGB", padded, (WHITE,) * 3)
     canvas.paste(image, ((padded[0] - image.width) // 2, (padded[1] - image.height) // 2))
     return canvas.resize((width, height), Image.Resampling.LANCZOS)
@@ -70,15 +78,18 @@ def check_cell(cell: Tensor, layout: Layout, height: int, width: int) -> None:
     needed = layout.cell_size(height, width)
     if tuple(cell.shape[-2:]) != needed:
         raise ValueError(
-            f"the picture covers {cell.shape[-1]} x {cell.shape[-2]} latents, but a cell of this {width} x {height} grid "
-            f"({layout}) has {needed[1]} x {needed[0]}. Do the latents and the ReCraft node use the same layout and size?"
+            f"the picture covers {cell.shape[-1]} x {cell.shape[-2]} latents, but a cell of this {width} x {height} "
+            f"grid ({layout}) has {needed[1]} x {needed[0]}. Do the latents and the ReCraft node use the same layout "
+            "and size?"
         )
     if needed[0] % LATENTS_PER_TOKEN or needed[1] % LATENTS_PER_TOKEN:
-        raise ValueError(f"a cell must be a whole number of tokens (2 x 2 latents), got {needed[1]} x {needed[0]} latents")
+        raise ValueError(
+            f"a cell must be a whole number of tokens (2 x 2 latents), got {needed[1]} x {needed[0]} latents"
+        )
 
 
 def loss_mask(layout: Layout, height: int, width: int, pinned: Collection[int] | None = None) -> Tensor:
-    """(1, 1, height, width): 0 in the pinned cells (the tail, unless given), 1 elsewhere; height and width in latents."""
+    """(1, 1, height, width) in latents: 0 in the pinned cells (the tail, unless given), 1 elsewhere."""
     mask = torch.ones(1, 1, height, width)
     for frame in (layout.tail,) if pinned is None else pinned:
         box = layout.box(frame, height, width)

@@ -178,7 +178,9 @@ def _spans(lines: Tensor, parts: int) -> list[tuple[int, int]]:
 
 def _gutter(lines: Tensor, boundary: int, cell: int) -> tuple[int, int]:
     """(first, end) of the dark lines around a boundary; empty at the boundary when there is no gutter."""
-    reach = max(cell // 32, 3)
+    reach = min(max(cell // 32, 3), cell // 4)
+    if not reach:
+        return boundary, boundary
     low = boundary - reach
     dark = (lines[low : boundary + reach].quantile(0.95, dim=1) < DARK).tolist()
     # A run that leaves the window is a dark picture, not a gutter: its edges can't be told, so nothing is cut.

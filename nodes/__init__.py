@@ -2,12 +2,20 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import recraft
+from . import extract, frames, heads, lora_stack, prompt, recraft, sequence
 
 
 class MakeAnything(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [*recraft.NODES]
+        return [
+            *lora_stack.NODES,
+            *prompt.NODES,
+            *extract.NODES,
+            *heads.NODES,
+            *recraft.NODES,
+            *frames.NODES,
+            *sequence.NODES,
+        ]
 
 
 async def comfy_entrypoint() -> MakeAnything:

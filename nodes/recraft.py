@@ -1,3 +1,120 @@
 """The ReCraft node: hold frames of the grid at given pictures while the others are drawn."""
 
-NODES: list = []
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..makeanything.domains import Domain
+from ..makeanything.flux import LATENT_CHANNELS
+from ..makeanything.recraft import check_cell, fit, paste
+from ..makeanything.serpentine import PIXELS_PER_LATENT, Layout
+from .models import require_flux
+from .pins import Pin, pin_frame
+from .sockets import CATEGORY, layout_inputs, read_layout
+
+
+class ReCraft(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MakeAnythingReCraft",
+            display_name="ReCraft",
+            category=CATEGORY,
+            description=(
+                "Find the steps that led to a picture: the picture is held as the last frame of the grid while the "
+                "frames before it are drawn. Chain several to hold several frames."
+            ),
+            search_aliases=["image to process", "making of", "reference picture", "pin frame"],
+            inputs=[
+                io.Model.Input("model", tooltip="A FLUX model with a domain head and its ReCraft LoRA."),
+                io.Vae.Input("vae", tooltip="FLUX's VAE; it encodes the picture alone."),
+                io.Image.Input("image", tooltip="The picture. A batch gives every grid of the batch its own picture."),
+                *layout_inputs(),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=0,
+                    max=256,
+                    tooltip="Which frame the picture is: 1 is the first, 0 the last (the finished picture).",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Part of the sampling (0 to 1) after which the frame is held.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Part of the sampling (0 to 1) until which it is held. Below 1 the frame may change again.",
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="The grid's latents: from Empty Grid for another cell size or batch, or from the ReCraft "
+                    "node before this one. Without it, an empty grid of the trained size is made.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The model, holding the frame in whatever it samples."),
+                io.Latent.Output(tooltip="The grid's latents with the picture in its cell, for the sampler."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        image: torch.Tensor,
+        layout: dict[str, Any],
+        frame: int,
+        start_percent: float,
+        end_percent: float,
+        domain: Domain | None = None,
+        latent: dict[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        require_flux(model)
+        grid = read_layout(layout, domain)
+        index = _frame_index(frame, grid)
+        samples = latent["samples"] if latent else _empty(grid, len(image))
+        cell = encode(vae, image, *grid.cell_size(*samples.shape[-2:]))
+        check_cell(cell, grid, *samples.shape[-2:])
+        model = pin_frame(model, grid, index, Pin(cell, start_percent, end_percent))
+        return io.NodeOutput(model, {**(latent or {}), "samples": paste(samples, grid, {index: cell})})
+
+
+def _frame_index(frame: int, layout: Layout) -> int:
+    """A frame as users count it (1 first, 0 last) -> its index."""
+    if frame > layout.frames:
+        raise ValueError(f"ReCraft was asked to hold frame {frame}, but a {layout} grid has {layout.frames} frames.")
+    return frame - 1 if frame else layout.tail
+
+
+def _empty(layout: Layout, batch: int) -> torch.Tensor:
+    cell = layout.standard_cell // PIXELS_PER_LATENT
+    return torch.zeros(batch, LATENT_CHANNELS, layout.rows * cell, layout.cols * cell)
+
+
+def encode(vae: Any, pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pictures (B, H, W, 3) -> latents (B, 16, height, width), each fitted to the cell and encoded alone."""
+    latents = vae.encode(fit(pictures, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT))
+    if latents.ndim != 4 or latents.shape[1] != LATENT_CHANNELS:
+        raise ValueError(
+            f"The VAE gave latents of shape {tuple(latents.shape)}, but FLUX works on {LATENT_CHANNELS} channels. "
+            "Load FLUX's own VAE (ae.safetensors)."
+        )
+    return latents
+
+
+NODES = [ReCraft]

@@ -1,6 +1,7 @@
 """The synthetic domains: what a scene promises, its frames keep."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -60,8 +61,18 @@ def falls(values: np.ndarray) -> bool:
 
 
 def test_names_are_unique_and_order_is_kept():
-    assert NAMES == ["Bricks", "Line drawing", "Colouring", "Mosaic", "Tree", "Rings", "Painting", "Lettering", "Clay",
-                     "Carving"]
+    assert NAMES == [
+        "Bricks",
+        "Line drawing",
+        "Colouring",
+        "Mosaic",
+        "Tree",
+        "Rings",
+        "Painting",
+        "Lettering",
+        "Clay",
+        "Carving",
+    ]
     assert len({p.phrase for p in PROCESSES}) == len(PROCESSES)
     assert len(set(SUBJECTS)) == len(SUBJECTS) and set(SUBJECTS) == {s for p in PROCESSES for s in p.subjects}
 
@@ -108,7 +119,7 @@ def test_steps_go_where_the_process_says():
     for name, way in ways.items():
         for subject in ("house", "star", "fish", "car"):
             steps = draw(Scene(name, subject, "red", "big", 3), 4, 64)
-            middles = [way[far(a, b)].mean() for a, b in zip(steps, steps[1:], strict=False)]
+            middles = [way[far(a, b)].mean() for a, b in itertools.pairwise(steps)]
             assert (np.diff(middles) > 0).all(), (name, subject)
 
 

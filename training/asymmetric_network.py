@@ -42,8 +42,8 @@ class AsymmetricLinear(nn.Module):
         self.register_buffer("alpha", torch.tensor(float(alpha)))
         self.scale = alpha / rank
         nn.init.kaiming_uniform_(self.lora_down.weight, a=math.sqrt(5))
-        for up in self.lora_ups:
-            nn.init.zeros_(up.weight)
+        for up in self.lora_ups.parameters():
+            nn.init.zeros_(up)
 
     def forward(self, x: Tensor, route: Route) -> Tensor:
         """The update for inputs (B, ..., in) -> (B, ..., out)."""
@@ -53,7 +53,7 @@ class AsymmetricLinear(nn.Module):
             return self.lora_ups[used[0]](down) * (self.scale * route.multiplier)
         if len(route.heads) != x.shape[0]:
             raise ValueError(f"a batch of {x.shape[0]} samples came with heads for {len(route.heads)}")
-        ups = torch.stack([self.lora_ups[head].weight for head in used])
+        ups = torch.stack([self.lora_ups[head].get_parameter("weight") for head in used])
         # One B per sample, and one batched product for the whole batch.
         ups = ups[[used.index(head) for head in route.heads]].to(down)
         update = torch.bmm(down.reshape(x.shape[0], -1, down.shape[-1]), ups.mT)

@@ -1,0 +1,79 @@
+"""From a domain to what the sampler needs: the prompt and the empty grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_extras.nodes_sd3 import EmptySD3LatentImage
+
+from ..makeanything.domains import Domain
+from ..makeanything.serpentine import PIXELS_PER_TOKEN
+from .sockets import CATEGORY, DomainSocket, layout_inputs, read_layout
+
+
+class ProcessPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MakeAnythingProcessPrompt",
+            display_name="Process Prompt",
+            category=CATEGORY,
+            description="Writes the sentence that the domain's head was trained on, for CLIP Text Encode.",
+            search_aliases=["makeanything", "making of prompt"],
+            inputs=[
+                DomainSocket.Input("domain", tooltip="The domain, from the node that loads or applies its head."),
+                io.String.Input("subject", multiline=True, tooltip="What is made, such as: 1 girl with a red scarf."),
+                io.String.Input(
+                    "steps",
+                    multiline=True,
+                    optional=True,
+                    tooltip="What happens in each frame, one line a frame, first frame first; empty lines are skipped.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="prompt", tooltip="For CLIP Text Encode.")],
+        )
+
+    @classmethod
+    def execute(cls, domain: Domain, subject: str, steps: str = "") -> io.NodeOutput:
+        return io.NodeOutput(domain.write_prompt(subject, steps.rstrip().splitlines()))
+
+
+class EmptyGrid(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MakeAnythingEmptyGrid",
+            display_name="Empty Grid",
+            category=CATEGORY,
+            description="Empty latents of the right size for a grid of frames.",
+            search_aliases=["makeanything", "empty latent", "making of size"],
+            inputs=[
+                *layout_inputs(),
+                io.Int.Input(
+                    "cell",
+                    default=0,
+                    min=0,
+                    max=2048,
+                    step=PIXELS_PER_TOKEN,
+                    tooltip="Edge of a frame in pixels, a multiple of 16. 0: as trained, 352 for 3x3 and 512 for 2x2.",
+                ),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many grids to draw."),
+            ],
+            outputs=[io.Latent.Output(tooltip="For the sampler, or for ReCraft.")],
+        )
+
+    @classmethod
+    def execute(cls, layout: dict[str, Any], cell: int, batch_size: int, domain: Domain | None = None) -> io.NodeOutput:
+        grid = read_layout(layout, domain)
+        edge = cell or grid.standard_cell
+        if edge % PIXELS_PER_TOKEN:
+            raise ValueError(
+                f"A frame of {edge} pixels can't be drawn; the edge must be a multiple of {PIXELS_PER_TOKEN}, "
+                f"such as {max(round(edge / PIXELS_PER_TOKEN), 1) * PIXELS_PER_TOKEN}."
+            )
+        # The stock node knows the device, dtype and extra entries that this version of the host wants.
+        return EmptySD3LatentImage.execute(width=grid.cols * edge, height=grid.rows * edge, batch_size=batch_size)
+
+
+NODES: list[type[io.ComfyNode]] = [ProcessPrompt, EmptyGrid]

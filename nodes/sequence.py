@@ -1,0 +1,184 @@
+"""Sequences in time: Animate Sequence and Save Sequence."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import folder_paths
+from comfy.cli_args import args
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.utils import ProgressBar
+from comfy_api.latest import Input, InputImpl, Types, io, ui
+
+from ..makeanything.pictures import save_png
+from ..makeanything.sequence import save_gif, save_webp, timeline
+from .sockets import CATEGORY
+
+PREFIX = "MakeAnything"
+
+
+def _fps_input() -> io.Input:
+    return io.Float.Input("fps", default=2.0, min=0.1, max=60.0, step=0.1, tooltip="Frames of the sequence a second.")
+
+
+class AnimateSequence(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MakeAnythingAnimateSequence",
+            display_name="Animate Sequence",
+            category=CATEGORY,
+            description="Plays a sequence, and gives it as frames and as a video for Save Video.",
+            search_aliases=["frames to video", "timelapse", "crossfade", "ping pong", "boomerang"],
+            inputs=[
+                io.Image.Input("frames", tooltip="Frames in time order."),
+                _fps_input(),
+                io.Float.Input(
+                    "hold_last",
+                    default=1.0,
+                    min=0.0,
+                    max=60.0,
+                    step=0.1,
+                    tooltip="Seconds that the finished picture stays longer, rounded to whole played frames.",
+                ),
+                io.Float.Input(
+                    "crossfade",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip="Share of each frame's time in which it turns into the next: 0 cuts, 1 never stands still. "
+                    "Above 0 the timeline gets at least 24 frames a second.",
+                ),
+                io.Boolean.Input(
+                    "ping_pong", default=False, tooltip="Then back to the start, showing neither end twice: 1 2 3 2."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("timeline", tooltip="Every played frame, held and blended ones too."),
+                io.Video.Output("video", tooltip="For Save Video.  An odd last row or column is left out."),
+                io.Float.Output("fps", tooltip="Played frames a second, for Save Sequence."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, frames: Input.Image, fps: float, hold_last: float, crossfade: float, ping_pong: bool
+    ) -> io.NodeOutput:
+        played, rate = timeline(frames, fps, hold_last, crossfade, ping_pong)
+        # H.264 encodes blocks of 2 x 2 pixels; trimmed frames are often odd.
+        even = played[:, : played.shape[1] // 2 * 2, : played.shape[2] // 2 * 2]
+        components = Types.VideoComponents(images=even, frame_rate=Fraction(rate).limit_denominator(1000))
+        preview = ui.ImageSaveHelper.save_animated_webp(
+            played, f"{PREFIX}_animation", io.FolderType.temp, cls=None, fps=rate, lossless=False, quality=85, method=0
+        )
+        shown = ui.SavedImages([preview], is_animated=len(played) > 1)
+        return io.NodeOutput(played, InputImpl.VideoFromComponents(components), rate, ui=shown)
+
+
+class SaveSequence(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MakeAnythingSaveSequence",
+            display_name="Save Sequence",
+            category=CATEGORY,
+            description="Saves a sequence into the output folder: its frames, an animated GIF, an animated WebP. "
+            "PNG and WebP open this workflow when dropped into ComfyUI.",
+            search_aliases=["save frames", "save gif", "save webp", "export animation"],
+            inputs=[
+                io.Image.Input("frames", tooltip="Frames in time order."),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{PREFIX}/sequence",
+                    tooltip="Start of the file names, with subfolders of the output folder. A number is added that no "
+                    "file has yet; the files of one run share it.",
+                ),
+                io.Boolean.Input("png", default=True, tooltip="Every frame as a PNG file, without loss."),
+                io.Boolean.Input("gif", default=True, tooltip="An animated GIF of 256 colours; plays everywhere."),
+                io.Boolean.Input("webp", default=True, tooltip="An animated WebP: smaller, and in full colour."),
+                _fps_input(),
+                io.Float.Input(
+                    "hold_last",
+                    default=1.0,
+                    min=0.0,
+                    max=60.0,
+                    step=0.1,
+                    tooltip="Seconds that the last frame stays longer in GIF and WebP. Choose 0 for a timeline from "
+                    "Animate Sequence, which holds it already.",
+                ),
+                io.Boolean.Input("loop", default=True, tooltip="GIF and WebP start again at the end.", advanced=True),
+            ],
+            outputs=[
+                io.Image.Output("frames", tooltip="The same frames."),
+                io.String.Output("paths", is_output_list=True, tooltip="The files written, animations first."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        frames: Input.Image,
+        filename_prefix: str,
+        png: bool,
+        gif: bool,
+        webp: bool,
+        fps: float,
+        hold_last: float,
+        loop: bool,
+    ) -> io.NodeOutput:
+        if not (png or gif or webp):
+            raise ValueError("Save Sequence has nothing to save: switch on at least one of png, gif and webp.")
+        start, subfolder = _free_start(filename_prefix, frames)
+        metadata = _metadata(cls.hidden)
+        progress = ProgressBar((png + gif + webp) * len(frames))
+
+        def step() -> None:
+            throw_exception_if_processing_interrupted()
+            progress.update(1)
+
+        paths = []
+        for wanted, ending, save in ((webp, "_.webp", save_webp), (gif, "_.gif", save_gif)):
+            if wanted:
+                paths.append(start + ending)
+                save(frames, paths[-1], fps, hold_last, loop=loop, metadata=metadata, step=step)
+        for number, frame in enumerate(frames if png else (), 1):
+            paths.append(f"{start}_{number:02}.png")
+            save_png(frame, paths[-1], metadata)
+            step()
+        results = [ui.SavedResult(Path(path).name, subfolder, io.FolderType.output) for path in paths]
+        # The frontend takes an animation without any WebP or PNG for a video, which a GIF is not.
+        animated = len(frames) > 1 and (webp or (gif and png))
+        return io.NodeOutput(frames, paths, ui=ui.SavedImages(results, is_animated=animated))
+
+
+def _free_start(prefix: str, frames: Input.Image) -> tuple[str, str]:
+    """Start of the paths to write (folder, name and a counter that no file has yet), and the subfolder."""
+    # Without a name the host counts from 1 each time.
+    if not prefix or prefix[-1] in "/\\":
+        prefix += PREFIX
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory(), frames.shape[2], frames.shape[1]
+    )
+    # Some file systems do not tell cases apart; the host's count does.
+    taken = {path.name.casefold() for path in Path(folder).iterdir()}
+    while any(file.startswith(f"{name}_{counter:05}_".casefold()) for file in taken):
+        counter += 1
+    return str(Path(folder, f"{name}_{counter:05}")), subfolder
+
+
+def _metadata(hidden: io.HiddenHolder) -> dict[str, str]:
+    """What the stock nodes embed, so that a saved file opens as its workflow."""
+    if args.disable_metadata:
+        return {}
+    found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    return {name: json.dumps(value) for name, value in found.items() if value is not None}
+
+
+NODES: list[type[io.ComfyNode]] = [AnimateSequence, SaveSequence]

@@ -1,0 +1,96 @@
+"""Everything a developer runs, in an environment that this script makes:  python run.py demo | test  [arguments]
+
+    demo    runs `python -m demo` with the arguments
+    test    lints, checks types and runs pytest with the arguments
+
+The environment is .venv, with the versions of requirements-dev.txt; it is brought up to date when that file changes.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - older versions get this sentence, not a SyntaxError further down
+    sys.stderr.write("run.py needs Python 3.10 or newer, this is {}.{}\n".format(*sys.version_info[:2]))
+    sys.exit(2)
+
+import hashlib
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "requirements.sha256"
+REQUIREMENTS = ROOT / "requirements-dev.txt"
+
+INTERRUPTED = 130
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; returns the exit code of the first child that failed, 2 for a wrong command."""
+    command, *rest = arguments or [""]
+    if command in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0
+    if command not in ("demo", "test"):
+        wrong = f"there is no command {command!r}" if command else "a command is missing"
+        print(f"run.py: {wrong}; use: python run.py demo|test [arguments]", file=sys.stderr)
+        return 2
+    return prepare() or (demo(rest) if command == "demo" else test(rest))
+
+
+def prepare() -> int:
+    """Make .venv hold what requirements-dev.txt asks for."""
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == wanted:
+        return 0
+    STAMP.unlink(missing_ok=True)
+    failed = make_venv() or run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", REQUIREMENTS)
+    if not failed:
+        STAMP.write_text(wanted)
+    return failed
+
+
+def make_venv() -> int:
+    """Make .venv, unless it has a Python with pip already."""
+    if PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode == 0:
+        return 0
+    return run(sys.executable, "-m", "venv", "--clear", VENV)
+
+
+def demo(arguments: list[str]) -> int:
+    return run(PYTHON, "-m", "demo", *arguments)
+
+
+def test(arguments: list[str]) -> int:
+    return (
+        run(PYTHON, "-m", "ruff", "check")
+        or run(PYTHON, "-m", "ruff", "format", "--check")
+        or run(PYTHON, "-m", "mypy")
+        or run(PYTHON, "-m", "pytest", *arguments)
+    )
+
+
+def run(*command: str | Path) -> int:
+    """Show and run a command in the root; its exit code.  Ctrl-C leaves it time to end by itself."""
+    words = [str(word) for word in command]
+    print("+", shlex.join(words), flush=True)
+    child = subprocess.Popen(words, cwd=ROOT)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        # The terminal has interrupted the child as well.
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,1 @@
+"""Tests in a real ComfyUI; they run with its interpreter (see tests/test_hosts.py)."""

@@ -1,0 +1,133 @@
+"""Nodes that only the tests use: they supply tiny inputs and save what arrives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import ComfyExtension, io
+from safetensors.torch import save_file
+
+CONTEXT, VECTOR, TOKENS = 32, 16, 5
+
+
+class TestProbe(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestProbe", inputs=[io.AnyType.Input("value"), io.String.Input("name")], is_output_node=True)
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> float:
+        # A new object: the host's cache compares by identity first, and math.nan is itself.
+        return float("nan")
+
+    @classmethod
+    def execute(cls, value: Any, name: str) -> io.NodeOutput:
+        value = value["samples"] if isinstance(value, dict) and "samples" in value else value
+        file = f"{name}.safetensors" if isinstance(value, torch.Tensor) else f"{name}.json"
+        path = Path(folder_paths.get_output_directory(), file)
+        if isinstance(value, torch.Tensor):
+            save_file({"value": value.contiguous().cpu()}, path)
+        else:
+            path.write_text(json.dumps(value, default=repr))
+        return io.NodeOutput(ui={"probes": [file]})
+
+
+class TestConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestConditioning", inputs=[io.Int.Input("seed")], outputs=[io.Conditioning.Output()])
+
+    @classmethod
+    def execute(cls, seed: int) -> io.NodeOutput:
+        generator = torch.Generator().manual_seed(seed)
+        txt = torch.randn(1, TOKENS, CONTEXT, generator=generator)
+        return io.NodeOutput([[txt, {"pooled_output": torch.randn(1, VECTOR, generator=generator)}]])
+
+
+class TestImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        sizes = [io.Int.Input(name, default=1) for name in ("seed", "height", "width", "batch")]
+        return io.Schema("TestImage", inputs=sizes, outputs=[io.Image.Output()])
+
+    @classmethod
+    def execute(cls, seed: int, height: int, width: int, batch: int) -> io.NodeOutput:
+        return io.NodeOutput(torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(seed)))
+
+
+class TestClip(io.ComfyNode):
+    """A CLIP with one attention layer of CLIP-L's names: enough for LoRA patches, not for text."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestClip", inputs=[io.Int.Input("seed")], outputs=[io.Clip.Output()])
+
+    @classmethod
+    def execute(cls, seed: int) -> io.NodeOutput:
+        module = torch.nn.Module()
+        inner = module
+        for name in ("clip_l", "transformer", "text_model", "encoder", "layers", "0", "self_attn"):
+            inner.add_module(name, torch.nn.Module())
+            inner = inner.get_submodule(name)
+        inner.q_proj = torch.nn.Linear(8, 8)
+        inner.q_proj.weight.data = torch.randn(8, 8, generator=torch.Generator().manual_seed(seed))
+        clip = comfy.sd.CLIP(no_init=True)
+        clip.cond_stage_model, clip.tokenizer = module, None
+        device = torch.device("cpu")
+        clip.patcher = comfy.model_patcher.CoreModelPatcher(module, load_device=device, offload_device=device)
+        clip.layer_idx, clip.use_clip_schedule, clip.apply_hooks_to_conds = None, False, None
+        clip.tokenizer_options = {}
+        return io.NodeOutput(clip)
+
+
+class TestWeight(io.ComfyNode):
+    """A weight of a MODEL or CLIP as it is used, with the patches merged."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "TestWeight", inputs=[io.AnyType.Input("model"), io.String.Input("key")], outputs=[io.AnyType.Output()]
+        )
+
+    @classmethod
+    def execute(cls, model: Any, key: str) -> io.NodeOutput:
+        patcher = getattr(model, "patcher", model)
+        comfy.model_management.load_models_gpu([patcher])
+        return io.NodeOutput(comfy.utils.get_attr(patcher.model, key).detach().clone())
+
+
+class TestOtherModel(io.ComfyNode):
+    """A MODEL of another type, without a network: a class of comfy.model_base and one of comfy.latent_formats."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = [io.String.Input("kind"), io.String.Input("latents")]
+        return io.Schema("TestOtherModel", inputs=names, outputs=[io.Model.Output()])
+
+    @classmethod
+    def execute(cls, kind: str, latents: str) -> io.NodeOutput:
+        base = getattr(comfy.model_base, kind)
+        model = base.__new__(base)
+        torch.nn.Module.__init__(model)
+        model.latent_format = getattr(comfy.latent_formats, latents)()
+        device = torch.device("cpu")
+        return io.NodeOutput(comfy.model_patcher.CoreModelPatcher(model, load_device=device, offload_device=device))
+
+
+class TestPack(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [TestProbe, TestConditioning, TestImage, TestClip, TestWeight, TestOtherModel]
+
+
+async def comfy_entrypoint() -> TestPack:
+    return TestPack()

@@ -1,0 +1,45 @@
+"""The pack in the host: it loads, all its nodes are there, and the harness itself works."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from . import tiny
+from .server import PACK, ROOT, Graph, Host
+
+
+def test_pack_loads(host: Host) -> None:
+    log = host.log()
+    assert PACK in log
+    assert "IMPORT FAILED" not in log
+
+
+def test_every_node_is_listed(host: Host) -> None:
+    written = {
+        id_ for path in (ROOT / "nodes").glob("*.py") for id_ in re.findall(r'node_id="(\w+)"', path.read_text())
+    }
+    listed = {id_: info for id_, info in host.get("/object_info").items() if id_.startswith("MakeAnything")}
+    assert set(listed) == written
+    assert len(written) >= 7
+    for id_, info in listed.items():
+        assert info["category"].startswith("MakeAnything")
+        for name, spec in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
+            assert spec[1].get("tooltip"), f"{id_}.{name} has no tooltip"
+
+
+def test_harness_samples(host: Host) -> None:
+    g = Graph()
+    latent = g.add("EmptySD3LatentImage", width=64, height=32, batch_size=2)
+    z = g.sample(g.flux()[0], latent[0])
+    g.probe("harness_z", z)
+    g.probe("harness_image", g.add("VAEDecode", samples=z, vae=g.vae()[0])[0])
+    g.probe("harness_weight", g.add("TestWeight", model=g.flux()[0], key="diffusion_model.img_in.weight")[0])
+    out = host.run(g)
+    assert out["harness_z"].shape == (2, 16, 4, 8)
+    assert out["harness_z"].std() > 0.1
+    assert out["harness_z"].isfinite().all()
+    assert out["harness_image"].shape == (2, 32, 64, 3)
+    assert out["harness_image"].std() > 0.01
+    assert torch.equal(out["harness_weight"], tiny.flux(tiny.PARAMS)["img_in.weight"])

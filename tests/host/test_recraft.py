@@ -1,0 +1,270 @@
+"""ReCraft in the real host: the pinned cell, the frames around it, and the embedded sampler against ComfyUI's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from makeanything import flow
+from makeanything.flux import Flux
+from makeanything.recraft import paste
+from makeanything.serpentine import Layout
+
+from . import tiny
+from .server import Graph, Host
+
+CELL = 32
+FOUR, NINE = Layout.of(4), Layout.of(9)
+STEPS = 4
+SCALE, SHIFT = 0.3611, 0.1159  # FLUX's latent space, as in its VAE's configuration
+
+
+def chosen(layout: Layout) -> dict[str, Any]:
+    return {"layout": {4: "4 frames (2x2)", 9: "9 frames (3x3)"}[layout.frames]}
+
+
+def empty(g: Graph, layout: Layout, batch: int = 1) -> list[Any]:
+    return g.add("EmptySD3LatentImage", width=CELL * layout.cols, height=CELL * layout.rows, batch_size=batch)[0]
+
+
+def picture(g: Graph, seed: int = 3, batch: int = 1) -> list[Any]:
+    return g.add("TestImage", seed=seed, height=CELL, width=CELL, batch=batch)[0]
+
+
+def recraft(g: Graph, layout: Layout, model: list[Any] | None = None, **options: Any) -> Any:
+    """A ReCraft node on the tiny FLUX; its picture's latents are probed as "cell" when it makes them itself."""
+    options.setdefault("latent", empty(g, layout))
+    options.setdefault("image", picture(g))
+    return g.add(
+        "MakeAnythingReCraft",
+        model=model or g.flux()[0],
+        vae=g.vae()[0],
+        **{"frame": 0, "start_percent": 0.0, "end_percent": 1.0, **options},
+        **chosen(layout),
+    )
+
+
+def encoded(g: Graph, image: list[Any], name: str = "cell") -> None:
+    g.probe(name, g.add("VAEEncode", pixels=image, vae=g.vae()[0])[0])
+
+
+def cell_of(latents: torch.Tensor, layout: Layout, frame: int) -> torch.Tensor:
+    box = layout.box(frame, *latents.shape[-2:])
+    return latents[:, :, box.rows, box.cols]
+
+
+def samplers(host: Host) -> list[str]:
+    widget = host.get("/object_info/KSampler")["KSampler"]["input"]["required"]["sampler_name"]
+    return widget[0] if isinstance(widget[0], list) else widget[1]["options"]
+
+
+@pytest.mark.parametrize("layout", [FOUR, NINE], ids=str)
+def test_every_sampler_ends_exactly_on_the_picture(host: Host, layout: Layout) -> None:
+    names = samplers(host)
+    assert len(names) > 30
+    g = Graph()
+    image = picture(g)
+    encoded(g, image)
+    node = recraft(g, layout, image=image)
+    for name in names:
+        g.probe(name, g.sample(node[0], node[1], steps=STEPS, sampler_name=name, cfg=2.0))
+    out = host.run(g, seconds=400)
+    wrong = [name for name in names if not torch.equal(cell_of(out[name], layout, layout.tail), out["cell"])]
+    assert not wrong
+    # The other cells are drawn, and differ from the picture.
+    assert all(not torch.allclose(cell_of(out[name], layout, 0), out["cell"], atol=0.1) for name in names)
+
+
+@pytest.mark.parametrize("pinned", [(), (3,), (0, 3)], ids=["free", "tail", "first and last"])
+def test_the_embedded_sampler_agrees_with_the_hosts_euler(host: Host, pinned: tuple[int, ...]) -> None:
+    g = Graph()
+    model, latent = g.flux()[0], empty(g, FOUR)
+    for frame in pinned:
+        image = picture(g, seed=frame)
+        encoded(g, image, f"cell{frame}")
+        model, latent = (node := recraft(g, FOUR, model, latent=latent, image=image, frame=frame + 1))[0], node[1]
+    g.probe("z", g.sample(model, latent, seed=11, steps=STEPS))
+    out = host.run(g)
+
+    cells = {frame: (out[f"cell{frame}"] - SHIFT) * SCALE for frame in pinned}
+    drawn = embedded(cells, seed=11) / SCALE + SHIFT
+    difference = (drawn - out["z"]).abs().max().item()
+    print(f"embedded euler against the host's, pins {pinned}: max difference {difference:.2e}")
+    assert difference < 1e-4
+    assert out["z"].std() > 0.1
+
+
+def embedded(cells: dict[int, torch.Tensor], seed: int) -> torch.Tensor:
+    """The same picture without a host: latents in the model's space."""
+    model = Flux.from_state_dict(tiny.flux(tiny.PARAMS))
+    generator = torch.Generator().manual_seed(1)  # TestConditioning(1)
+    txt = torch.randn(1, 5, tiny.PARAMS.context_in_dim, generator=generator)
+    vec = torch.randn(1, tiny.PARAMS.vec_in_dim, generator=generator)
+    edge = 2 * CELL // 8
+    noise = torch.randn(1, 16, edge, edge, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return flow.sample(
+            lambda x, t: model(x, t, txt, vec, torch.full((1,), 3.5)),
+            noise,
+            flow.schedule(STEPS),
+            pin=lambda x: paste(x, FOUR, cells),
+        )
+
+
+def test_guidance_batches_and_a_picture_for_every_grid(host: Host) -> None:
+    g = Graph()
+    image = picture(g, batch=2)
+    encoded(g, image)
+    node = recraft(g, NINE, image=image, latent=empty(g, NINE, batch=2))
+    g.probe("z", g.sample(node[0], node[1], cfg=4.0, sampler_name="dpmpp_2m", scheduler="beta"))
+    out = host.run(g)
+    assert torch.equal(cell_of(out["z"], NINE, 8), out["cell"])
+    assert not torch.equal(out["cell"][0], out["cell"][1])
+
+
+def test_one_picture_serves_a_batch_and_a_partial_denoise(host: Host) -> None:
+    g = Graph()
+    image = picture(g)
+    encoded(g, image)
+    node = recraft(g, FOUR, image=image, latent=empty(g, FOUR, batch=2))
+    g.probe("z", g.sample(node[0], node[1], denoise=0.5))
+    out = host.run(g)
+    assert torch.equal(cell_of(out["z"], FOUR, 3), out["cell"].expand(2, -1, -1, -1))
+
+
+def test_the_model_wired_in_stays_free(host: Host) -> None:
+    g = Graph()
+    model, latent = g.flux()[0], empty(g, FOUR)
+    g.probe("before", g.sample(model, latent))
+    node = recraft(g, FOUR, model, latent=latent)
+    again = recraft(g, FOUR, node[0], latent=node[1], image=picture(g, seed=9), frame=1)
+    g.probe("one", g.sample(node[0], node[1]))
+    g.probe("two", g.sample(again[0], again[1]))
+    g.probe("after", g.sample(model, latent, add="") if False else g.sample(model, latent, steps=3))
+    out = host.run(g)
+    assert torch.equal(out["before"], out["after"])
+    assert not torch.equal(cell_of(out["one"], FOUR, 0), cell_of(out["two"], FOUR, 0))
+    assert torch.equal(cell_of(out["one"], FOUR, 3), cell_of(out["two"], FOUR, 3))
+
+
+def test_all_frames_see_the_picture(host: Host) -> None:
+    g = Graph()
+    for seed in (3, 4):
+        node = recraft(g, NINE, image=picture(g, seed=seed))
+        g.probe(f"z{seed}", g.sample(node[0], node[1]))
+    out = host.run(g)
+    for frame in range(8):
+        assert not torch.equal(cell_of(out["z3"], NINE, frame), cell_of(out["z4"], NINE, frame))
+
+
+def test_two_stages_and_custom_sampling_agree_with_one(host: Host) -> None:
+    g = Graph()
+    node = recraft(g, FOUR)
+    g.probe("one", g.sample(node[0], node[1], steps=STEPS))
+    stage = {
+        "model": node[0],
+        "noise_seed": 7,
+        "steps": STEPS,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+    }
+    stage |= {"positive": g.conditioning(1)[0], "negative": g.conditioning(2)[0]}
+    first = g.add(
+        "KSamplerAdvanced", **stage, latent_image=node[1], add_noise="enable", start_at_step=0, end_at_step=2,
+        return_with_leftover_noise="enable",
+    )  # fmt: skip
+    second = g.add(
+        "KSamplerAdvanced", **stage, latent_image=first[0], add_noise="disable", start_at_step=2, end_at_step=99,
+        return_with_leftover_noise="disable",
+    )  # fmt: skip
+    g.probe("half", first[0])
+    g.probe("two", second[0])
+    custom = g.add(
+        "SamplerCustomAdvanced",
+        noise=g.add("RandomNoise", noise_seed=7)[0],
+        guider=g.add("BasicGuider", model=node[0], conditioning=g.conditioning(1)[0])[0],
+        sampler=g.add("KSamplerSelect", sampler_name="euler")[0],
+        sigmas=g.add("BasicScheduler", model=node[0], scheduler="simple", steps=STEPS, denoise=1.0)[0],
+        latent_image=node[1],
+    )
+    g.probe("custom", custom[0])
+    out = host.run(g)
+    assert torch.equal(out["one"], out["custom"])
+    assert torch.allclose(out["one"], out["two"], atol=1e-5)
+    assert torch.equal(cell_of(out["one"], FOUR, 3), cell_of(out["two"], FOUR, 3))
+    # Half way there is still noise in the cell: it is not the finished picture's place yet.
+    assert not torch.allclose(cell_of(out["half"], FOUR, 3), cell_of(out["one"], FOUR, 3), atol=0.1)
+
+
+def test_it_composes_with_caches_reference_latents_and_masks(host: Host) -> None:
+    g = Graph()
+    image = picture(g)
+    encoded(g, image)
+    node = recraft(g, FOUR, image=image)
+    cached = g.add("EasyCache", model=node[0], reuse_threshold=0.5, start_percent=0.0, end_percent=1.0, verbose=False)
+    g.probe("cached", g.sample(cached[0], node[1], steps=8))
+    reference = g.add("VAEEncode", pixels=picture(g, seed=8), vae=g.vae()[0])
+    positive = g.add("ReferenceLatent", conditioning=g.conditioning(1)[0], latent=reference[0])
+    g.probe("reference", g.sample(node[0], node[1], positive=positive[0]))
+    mask = g.add("SolidMask", value=1.0, width=2 * CELL, height=2 * CELL)
+    masked = g.add("SetLatentNoiseMask", samples=node[1], mask=mask[0])
+    g.probe("masked", g.sample(node[0], masked[0]))
+    out = host.run(g)
+    for name in ("cached", "reference", "masked"):
+        assert torch.equal(cell_of(out[name], FOUR, 3), out["cell"]), name
+    assert not torch.allclose(out["reference"], out["masked"], atol=1e-3)
+
+
+def test_start_and_end_percent(host: Host) -> None:
+    g = Graph()
+    image = picture(g)
+    encoded(g, image)
+    for name, span in {"all": (0.0, 1.0), "late": (0.5, 1.0), "early": (0.0, 0.5), "never": (1.0, 0.0)}.items():
+        node = recraft(g, FOUR, image=image, start_percent=span[0], end_percent=span[1])
+        g.probe(name, g.sample(node[0], node[1], steps=8))
+    g.probe("free", g.sample(g.flux()[0], empty(g, FOUR), steps=8))
+    out = host.run(g)
+    tail = {name: cell_of(out[name], FOUR, 3) for name in ("all", "late", "early", "free", "never")}
+    assert torch.equal(tail["all"], out["cell"])
+    assert torch.equal(tail["late"], out["cell"])
+    assert not torch.allclose(tail["early"], out["cell"], atol=1e-2)
+    assert not torch.allclose(tail["early"], tail["free"], atol=1e-2)
+    assert not torch.equal(cell_of(out["late"], FOUR, 0), cell_of(out["all"], FOUR, 0))
+
+
+def test_a_picture_of_any_shape_is_padded_to_the_cell(host: Host) -> None:
+    g = Graph()
+    wide = g.add("TestImage", seed=1, height=20, width=80, batch=1)[0]
+    node = recraft(g, NINE, image=wide, latent=empty(g, NINE))
+    g.probe("latent", node[1])
+    out = host.run(g)
+    assert out["latent"].shape == (1, 16, 12, 12)
+    assert torch.count_nonzero(cell_of(out["latent"], NINE, 0)) == 0
+    assert torch.count_nonzero(cell_of(out["latent"], NINE, 8)) > 0
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda g: recraft(g, FOUR, frame=5), "frame 5, but a 2x2 grid has 4 frames"),
+        (lambda g: recraft(g, NINE, latent=empty(g, FOUR)), "does not divide into 3 columns"),
+        (lambda g: recraft(g, NINE, recraft(g, FOUR)[0]), "the same layout"),
+        (lambda g: recraft(g, FOUR, image=picture(g, batch=3)), "3 pictures can't be shared out"),
+    ],
+)
+def test_mistakes_get_a_sentence(host: Host, build: Any, sentence: str) -> None:
+    g = Graph()
+    node = build(g)
+    g.probe("z", g.sample(node[0], node[1]))
+    assert sentence in host.fails(g)
+
+
+def test_a_grid_of_another_size_than_the_pin_is_refused(host: Host) -> None:
+    g = Graph()
+    node = recraft(g, FOUR)
+    larger = g.add("EmptySD3LatentImage", width=4 * CELL, height=4 * CELL, batch_size=1)
+    g.probe("z", g.sample(node[0], larger[0]))
+    assert "same layout and size" in host.fails(g)
