@@ -113,8 +113,7 @@ def _inspect(options: argparse.Namespace) -> None:
     lora = AsymmetricLora.open(options.file)
     with open_safetensors(options.file) as file:
         dtypes = sorted({file.get_slice(key).get_dtype() for key in file.keys()})  # noqa: SIM118
-    down, up = lora.head_bytes
-    alpha = lora.alpha()
+    (down, up), alpha = lora.head_bytes, lora.alpha()
     print(f"{options.file.name}: {options.file.stat().st_size:,} bytes, {', '.join(dtypes)}")
     print(f"{len(lora.layers)} layers, rank {lora.rank}, alpha {'differs by layer' if alpha is None else f'{alpha:g}'}")
     print(f"{down:,} parameters shared by all heads (A), {up:,} in each head (B)")
@@ -191,9 +190,9 @@ def _check_output(options: argparse.Namespace, suffix: str, inputs: Sequence[Pat
 
 
 def _check_free(paths: Sequence[Path], force: bool) -> None:
-    taken = [path for path in paths if path.exists()]
-    if taken and not force:
-        raise ValueError(f"{taken[0]} exists; choose another output, or replace it with --force")
+    for path in paths:
+        if path.exists() and not force:
+            raise ValueError(f"{path} exists; choose another output, or replace it with --force")
 
 
 if __name__ == "__main__":

@@ -50,9 +50,12 @@ def _trained(text: str) -> list[str]:
 
 
 def _class_tokens(datasets: object) -> list[str]:
-    sets = [entry for entry in datasets if isinstance(entry, dict)] if isinstance(datasets, list) else []
-    subsets = [subset for entry in sets for subset in entry.get("subsets") or () if isinstance(subset, dict)]
+    subsets = [subset for entry in _objects(datasets) for subset in _objects(entry.get("subsets"))]
     return [tokens for subset in subsets if isinstance(tokens := subset.get("class_tokens"), str) and tokens.strip()]
+
+
+def _objects(entries: object) -> list[dict[str, object]]:
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _tags(frequencies: object) -> list[str]:
