@@ -19,6 +19,8 @@ SHIFT = 0.1159
 """FLUX's latent scale and shift, as every host applies them."""
 
 WIDTH = 64
+PAPER = 0.9
+"""About the value of an empty pixel."""
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -48,8 +50,12 @@ class Clamp(nn.Module):
 
 def encoder() -> nn.Sequential:
     """Pictures (B, 3, H, W), 0..1 -> latents (B, 16, H/8, W/8)."""
+    first = conv(3, WIDTH)
+    # Begin blind to paper, the white of most pixels, so that what is drawn on it counts from the first step.
+    with torch.no_grad():
+        first.get_parameter("bias").copy_(-PAPER * first.weight.sum((1, 2, 3)))
     down = [layer for _ in range(3) for layer in (conv(WIDTH, WIDTH, 2, bias=False), Block(), Block(), Block())]
-    return nn.Sequential(conv(3, WIDTH), Block(), *down, conv(WIDTH, LATENT_CHANNELS))
+    return nn.Sequential(first, Block(), *down, conv(WIDTH, LATENT_CHANNELS))
 
 
 def decoder() -> nn.Sequential:
@@ -60,9 +66,8 @@ def decoder() -> nn.Sequential:
         for layer in (Block(), Block(), Block(), nn.Upsample(scale_factor=2), conv(WIDTH, WIDTH, bias=False))
     ]
     last = conv(WIDTH, 3)
-    # Begin at an almost white picture: most of every frame is paper.
     nn.init.normal_(last.weight, std=0.01)
-    nn.init.constant_(last.get_parameter("bias"), 0.9)
+    nn.init.constant_(last.get_parameter("bias"), PAPER)
     return nn.Sequential(Clamp(), conv(LATENT_CHANNELS, WIDTH), nn.ReLU(), *up, Block(), last)
 
 

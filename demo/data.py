@@ -24,7 +24,7 @@ PICTURES = Layout(1, 1)
 """The layout of a single picture, which only the base model is trained on."""
 
 LAYOUTS = {1: PICTURES, 4: Layout.of(4), 9: Layout.of(9)}
-SCENES = {1: 150, 4: 300, 9: 400}
+SCENES = {1: 100, 4: 200, 9: 300}
 """Frames -> scenes drawn per process."""
 
 

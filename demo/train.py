@@ -220,7 +220,7 @@ def _random_quad(rng: np.random.Generator) -> Tensor:
 
 
 STAGES: dict[str, tuple[Callable[[int], None], int]] = {
-    "autoencoder": (train_autoencoder, 1200),
+    "autoencoder": (train_autoencoder, 4000),
     "base": (train_base, 1200),
     "heads_9f": (partial(train_heads, frames=9), 500),
     "heads_4f": (partial(train_heads, frames=4), 300),

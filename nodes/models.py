@@ -12,9 +12,8 @@ from ..makeanything.flux import LATENT_CHANNELS
 def require_flux(model: ModelPatcher) -> None:
     """Raise ValueError, naming what came, unless this is a FLUX.1-type model (latents of 16 channels)."""
     base, channels = model.model, model.model.latent_format.latent_channels
-    # The host derives FLUX.2 from its FLUX; a head of FLUX.1 does not fit it.
-    is_flux = isinstance(base, comfy.model_base.Flux) and not isinstance(base, comfy.model_base.Flux2)
-    if not is_flux or channels != LATENT_CHANNELS:
+    # FLUX.2 derives from FLUX in the host; its 128 channels tell it apart.
+    if not isinstance(base, comfy.model_base.Flux) or channels != LATENT_CHANNELS:
         raise ValueError(
             f"This node needs a FLUX.1 model, such as FLUX.1-dev, but the model wired in is of type "
             f"{type(base).__name__} with {channels} latent channels. Was another file chosen in the model loader?"

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,7 +97,6 @@ def test_hosts_agree(results: Path) -> None:
     assert first
     for other in others:
         assert first.keys() == other.keys()
-        for name, latents in first.items():
-            torch.testing.assert_close(
-                other[name], latents, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
-            )
+        worst = {name: (other[name] - latents).abs().max().item() for name, latents in first.items()}
+        print(f"largest differences between versions: {worst}")
+        assert max(worst.values()) < 1e-4
