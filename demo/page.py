@@ -14,7 +14,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem
 h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } p { margin: .3rem 0 .8rem; color: #5b5666 }
 .row { display: flex; gap: 1rem; align-items: flex-start; flex-wrap: wrap }
 img { image-rendering: auto; border-radius: 6px; background: #fff; box-shadow: 0 1px 4px #0002 }
-img.play { width: 12rem } img.sheet { height: 24rem; max-width: 100% }
+img { width: 18rem }
 @media (prefers-color-scheme: dark) { body { background: #1d1b22; color: #eceaf2 } p { color: #a9a4b8 } }
 """
 
@@ -26,6 +26,7 @@ class Piece:
     title: str
     words: str
     animation: str
+    grid: str
     sheet: str
 
 
@@ -35,7 +36,9 @@ def write(path: Path, pieces: list[Piece]) -> None:
     text = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>MakeAnything demo</title><style>{_STYLE}</style>"
-        f"<h1>MakeAnything: how a picture is made, drawn by FLUX-nano</h1>\n{body}</html>\n"
+        "<h1>MakeAnything: how a picture is made</h1><p>From left to right: the sequence as it plays, the grid that a "
+        "model draws (rows alternate direction), and its frames in time order. These grids were drawn by a program, or "
+        f"are your own; in ComfyUI, FLUX draws them.</p>\n{body}</html>\n"
     )
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -44,6 +47,6 @@ def write(path: Path, pieces: list[Piece]) -> None:
 def _section(piece: Piece) -> str:
     return (
         f"<h2>{html.escape(piece.title)}</h2><p>{html.escape(piece.words)}</p>"
-        f'<div class="row"><img class="play" src="{piece.animation}" alt="the sequence playing">'
-        f'<img class="sheet" src="{piece.sheet}" alt="all frames, numbered"></div>'
+        f'<div class="row"><img src="{piece.animation}" alt="the sequence playing">'
+        f'<img src="{piece.grid}" alt="the grid"><img src="{piece.sheet}" alt="all frames, numbered"></div>'
     )
