@@ -23,7 +23,7 @@ from torch import Tensor
 
 from . import domains
 from .domains import Domain
-from .files import open_safetensors, save_safetensors
+from .files import open_safetensors, read_tensors, save_safetensors
 from .serpentine import Layout
 
 DOMAINS_KEY = "makeanything_domains"
@@ -81,8 +81,8 @@ class AsymmetricLora:
 
     def alpha(self) -> float | None:
         """The alpha all layers share, or None when they differ."""
-        with open_safetensors(self.path) as file:
-            values = {float(file.get_tensor(f"{layer}.alpha")) for layer in self.layers}
+        alphas = read_tensors(self.path, [f"{layer}.alpha" for layer in self.layers])
+        values = {float(alpha) for alpha in alphas.values()}
         return values.pop() if len(values) == 1 else None
 
     def find(self, domain: str | int) -> int:
@@ -110,20 +110,19 @@ class AsymmetricLora:
         Reads A and the chosen heads only.  One head comes in the file's dtype; a mix is summed in float32.
         """
         weights = self.weights(choice)
-        state = {}
-        with open_safetensors(self.path) as file:
-            for name in self.layers:
-                ups = {head: file.get_tensor(f"{name}.lora_ups.{head}.weight") for head in weights}
-                state[f"{name}.lora_down.weight"] = file.get_tensor(f"{name}.lora_down.weight")
-                state[f"{name}.lora_up.weight"] = _mix(ups, weights)
-                state[f"{name}.alpha"] = file.get_tensor(f"{name}.alpha")
+        parts = ["lora_down.weight", "alpha", *(f"lora_ups.{head}.weight" for head in weights)]
+        state = read_tensors(self.path, [f"{name}.{part}" for name in self.layers for part in parts])
+        for name in self.layers:
+            ups = {head: state.pop(f"{name}.lora_ups.{head}.weight") for head in weights}
+            state[f"{name}.lora_up.weight"] = _mix(ups, weights)
         self._refuse_nan(state)
         return state
 
     def read(self) -> dict[str, Tensor]:
         """Every tensor of the file."""
         with open_safetensors(self.path) as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+        state = read_tensors(self.path, names)
         self._refuse_nan(state)
         return state
 

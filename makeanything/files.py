@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -55,6 +58,64 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[safe_open]:
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a readable safetensors file: {_diagnose(path, error)}") from error
 
+
+def read_tensors(path: str | os.PathLike[str], names: Collection[str]) -> dict[str, Tensor]:
+    """The named tensors of a file that `open_safetensors` accepted, reading their bytes and no others.
+
+    safetensors' own reader maps the file into memory, and the system then reads ahead: fetching one of 21 heads from a
+    cold disk read 8.5 times its bytes.  ValueError when the file is cut short or lacks a name.
+    """
+    with Path(path).open("rb", buffering=0) as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        data = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        if os.fstat(file.fileno()).st_size < 8 + length + data:
+            raise ValueError(f"{Path(path).name} is damaged: it is cut short; download it again")
+        if missing := [name for name in names if name not in header]:
+            raise ValueError(f"{Path(path).name} has no tensor {missing[0]}")
+        spans = {name: [8 + length + offset for offset in header[name]["data_offsets"]] for name in names}
+        _announce(file, spans.values())
+        return {
+            name: _read_span(file, *span).view(_DTYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
+            for name, span in spans.items()
+        }
+
+
+def _announce(file: FileIO, spans: Iterable[list[int]]) -> None:
+    """Let the system fetch exactly these spans (start, end), all at once, where it takes such advice."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for start, end in spans:
+            os.posix_fadvise(file.fileno(), start, end - start, os.POSIX_FADV_WILLNEED)
+
+
+def _read_span(file: FileIO, start: int, end: int) -> Tensor:
+    """Bytes from start to end.  Allocated by torch, so that they are aligned, and filled in place."""
+    raw = torch.empty(end - start, dtype=torch.uint8)
+    left = memoryview(raw.numpy().data)
+    file.seek(start)
+    while left:
+        count = file.readinto(left)
+        if not count:
+            raise OSError(f"{file.name} ended while it was read")
+        left = left[count:]
+    return raw
+
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+}
+"""safetensors' names of the element types that weights come in."""
 
 MAX_HEADER = 100_000_000
 """Bytes, safetensors' own limit.  The first eight bytes of any other kind of file read as a larger length."""
