@@ -142,7 +142,8 @@ def test_the_model_wired_in_stays_free(host: Host) -> None:
     again = recraft(g, FOUR, node[0], latent=node[1], image=picture(g, seed=9), frame=1)
     g.probe("one", g.sample(node[0], node[1]))
     g.probe("two", g.sample(again[0], again[1]))
-    g.probe("after", g.sample(model, latent, add="") if False else g.sample(model, latent, steps=3))
+    # The same graph as "before", once more in a node of its own and after the pinned ones.
+    g.probe("after", g.sample(model, latent))
     out = host.run(g)
     assert torch.equal(out["before"], out["after"])
     assert not torch.equal(cell_of(out["one"], FOUR, 0), cell_of(out["two"], FOUR, 0))
@@ -216,6 +217,38 @@ def test_it_composes_with_caches_reference_latents_and_masks(host: Host) -> None
     for name in ("cached", "reference", "masked"):
         assert torch.equal(cell_of(out[name], FOUR, 3), out["cell"]), name
     assert not torch.allclose(out["reference"], out["masked"], atol=1e-3)
+
+
+def test_a_controlnet_sees_the_clean_picture_and_acts(host: Host) -> None:
+    g = Graph()
+    image = picture(g)
+    encoded(g, image)
+    node = recraft(g, FOUR, image=image)
+    positive = g.add("TestControl", positive=g.conditioning(1)[0])
+    controlled = g.sample(node[0], node[1], positive=positive[0])
+    g.probe("controlled", controlled)
+    g.probe("seen", g.add("TestControlSeen", after=controlled)[0])
+    g.probe("free", g.sample(node[0], node[1]))
+    out = host.run(g)
+    clean = (out["cell"] - SHIFT) * SCALE
+    assert len(out["seen"]) == 3
+    torch.testing.assert_close(cell_of(out["seen"], FOUR, 3), clean.expand(3, -1, -1, -1), atol=1e-6, rtol=0)
+    assert torch.equal(cell_of(out["controlled"], FOUR, 3), out["cell"])
+    assert not torch.allclose(out["controlled"], out["free"], atol=1e-2)
+
+
+def test_conditioning_of_an_area_keeps_the_picture(host: Host) -> None:
+    g = Graph()
+    image = picture(g)
+    encoded(g, image)
+    node = recraft(g, NINE, image=image)
+    area = g.add("ConditioningSetArea", conditioning=g.conditioning(5)[0], width=64, height=64, x=0, y=0, strength=1.0)
+    both = g.add("ConditioningCombine", conditioning_1=g.conditioning(1)[0], conditioning_2=area[0])
+    g.probe("area", g.sample(node[0], node[1], positive=both[0]))
+    g.probe("free", g.sample(node[0], node[1]))
+    out = host.run(g)
+    assert torch.equal(cell_of(out["area"], NINE, 8), out["cell"])
+    assert not torch.allclose(cell_of(out["area"], NINE, 0), cell_of(out["free"], NINE, 0), atol=1e-2)
 
 
 def test_start_and_end_percent(host: Host) -> None:

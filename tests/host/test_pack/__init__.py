@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import comfy.controlnet
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -17,7 +18,7 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 
-CONTEXT, VECTOR, TOKENS = 32, 16, 5
+WIDTH, CONTEXT, VECTOR, TOKENS = 128, 32, 16, 5
 
 
 class TestProbe(io.ComfyNode):
@@ -124,9 +125,59 @@ class TestOtherModel(io.ComfyNode):
         return io.NodeOutput(comfy.model_patcher.CoreModelPatcher(model, load_device=device, offload_device=device))
 
 
+class Control(comfy.controlnet.ControlBase):
+    """A ControlNet without a network: adds the same to every image token, and keeps the latents it was given."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def get_control(self, x_noisy: torch.Tensor, *_: Any) -> dict[str, list[torch.Tensor]]:
+        self.seen.append(x_noisy.detach().clone())
+        batch, _, height, width = x_noisy.shape
+        # A ramp over the channels: FLUX's layer norms would take a constant out again.
+        ramp = torch.linspace(-1, 1, WIDTH, dtype=x_noisy.dtype)
+        return {"input": [ramp.expand(batch, height * width // 4, WIDTH)], "output": []}
+
+    def copy(self) -> Control:
+        copied = Control()
+        self.copy_to(copied)
+        return copied
+
+
+class TestControl(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestControl", inputs=[io.Conditioning.Input("positive")], outputs=[io.Conditioning.Output()])
+
+    @classmethod
+    def execute(cls, positive: Any) -> io.NodeOutput:
+        Control.seen.clear()
+        return io.NodeOutput([[txt, {**rest, "control": Control()}] for txt, rest in positive])
+
+
+class TestControlSeen(io.ComfyNode):
+    """All latents that the ControlNet was given, step by step, once `after` is sampled: (steps, 16, H, W)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestControlSeen", inputs=[io.Latent.Input("after")], outputs=[io.AnyType.Output()])
+
+    @classmethod
+    def execute(cls, after: Any) -> io.NodeOutput:
+        return io.NodeOutput(torch.cat(Control.seen))
+
+
 class TestPack(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [TestProbe, TestConditioning, TestImage, TestClip, TestWeight, TestOtherModel]
+        return [
+            TestProbe,
+            TestConditioning,
+            TestImage,
+            TestClip,
+            TestWeight,
+            TestOtherModel,
+            TestControl,
+            TestControlSeen,
+        ]
 
 
 async def comfy_entrypoint() -> TestPack:
