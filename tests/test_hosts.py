@@ -1,7 +1,8 @@
-"""Runs tests/host inside real ComfyUIs, each with its own interpreter; every test there is a subtest here.
+"""Runs tests/host inside real ComfyUIs and tests/sd_scripts inside sd-scripts, with their own interpreters; every test
+there is a subtest here.
 
-Hosts are the folders named in COMFYUI_PATH (several are separated as in PATH), else the ComfyUI whose custom_nodes this
-pack lies in, else ~/ComfyUI.
+ComfyUIs are the folders named in COMFYUI_PATH (several are separated as in PATH), else the ComfyUI whose custom_nodes
+this pack lies in, else ~/ComfyUI.  sd-scripts is named in SD_SCRIPTS_PATH, else beside the project, else ~/sd-scripts.
 """
 
 import os
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1800
 PROBE = "import einops, pytest, safetensors, torch, aiohttp"
+SD_SCRIPTS_PROBE = "import accelerate, diffusers, einops, pytest, safetensors, torch, transformers"
 """What the host's interpreter must be able to do."""
 
 
@@ -36,11 +38,22 @@ def found() -> list[Path]:
 HOSTS = found()
 
 
-def interpreter(host: Path) -> Path | None:
+def sd_scripts() -> Path | None:
+    if named := os.environ.get("SD_SCRIPTS_PATH"):
+        return Path(named).expanduser()
+    around = (ROOT.parent / "sd-scripts", Path("~/sd-scripts").expanduser())
+    return next((folder for folder in around if is_sd_scripts(folder)), None)
+
+
+def is_sd_scripts(folder: Path) -> bool:
+    return (folder / "flux_train_network.py").is_file() and (folder / "networks" / "lora_flux.py").is_file()
+
+
+def interpreter(host: Path, probe: str) -> Path | None:
     """The host's Python, if it has what the tests import."""
     own = [host / venv / name for venv in (".venv", "venv") for name in ("bin/python", "Scripts/python.exe")]
     for python in [path for path in own if path.exists()][:1] or [Path(sys.executable)]:
-        if subprocess.run([python, "-c", PROBE], capture_output=True).returncode == 0:
+        if subprocess.run([python, "-c", probe], capture_output=True).returncode == 0:
             return python
     return None
 
@@ -55,15 +68,40 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host.name)
 def test_host(host: Path, results: Path, subtests: pytest.Subtests, capsys: pytest.CaptureFixture[str]) -> None:
     assert is_host(host), f"COMFYUI_PATH names {host}, which is no ComfyUI folder"
-    python = interpreter(host)
-    if python is None:
-        pytest.skip(f"THE NODES WERE NOT TESTED: the Python of {host} can't run `{PROBE}`; pip install pytest there")
     report = results / f"{host.name}.xml"
-    command = [python, "-m", "pytest", ROOT / "tests/host", f"--junitxml={report}"]
-    environment = {**os.environ, "COMFYUI_PATH": str(host), "HOST_RESULTS": str(results / f"{host.name}.safetensors")}
+    environment = {"COMFYUI_PATH": str(host), "HOST_RESULTS": str(results / f"{host.name}.safetensors")}
+    run_inside(host, PROBE, "tests/host", report, environment, subtests, capsys)
+
+
+@pytest.mark.skipif(
+    sd_scripts() is None,
+    reason="NO SD-SCRIPTS FOUND, SO THE NETWORK MODULE WAS NOT TESTED IN IT: set SD_SCRIPTS_PATH to its folder",
+)
+def test_sd_scripts(results: Path, subtests: pytest.Subtests, capsys: pytest.CaptureFixture[str]) -> None:
+    host = sd_scripts()
+    assert host is not None
+    assert is_sd_scripts(host), f"SD_SCRIPTS_PATH names {host}, which is no sd-scripts folder"
+    environment = {"SD_SCRIPTS_PATH": str(host)}
+    run_inside(host, SD_SCRIPTS_PROBE, "tests/sd_scripts", results / "sd_scripts.xml", environment, subtests, capsys)
+
+
+def run_inside(
+    host: Path,
+    probe: str,
+    tests: str,
+    report: Path,
+    environment: dict[str, str],
+    subtests: pytest.Subtests,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Run a folder of tests in the host's interpreter, each a subtest; skip where `probe` fails there."""
+    python = interpreter(host, probe)
+    if python is None:
+        pytest.skip(f"{tests} DID NOT RUN: the Python of {host} can't run `{probe}`; pip install pytest there")
+    command = [python, "-m", "pytest", ROOT / tests, f"--junitxml={report}"]
     with capsys.disabled():
         print(f"\nin {host}:", flush=True)
-        code = subprocess.run(command, cwd=ROOT, env=environment, timeout=SECONDS).returncode
+        code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, timeout=SECONDS).returncode
     cases = list(inner_tests(report))
     for name, problem, skipped in cases:
         with subtests.test(msg=name):

@@ -1,101 +1,198 @@
-"""Asymmetric LoRA for training: a shared A and one B per head on every linear layer, routed sample by sample.
+"""Domain heads as sd-scripts trains them: `--network_module training.asymmetric_network --network_train_unet_only`.
 
-The update of a sample with head i is  scale * B_i (A x),  scale = multiplier * alpha / rank.  A batch may mix heads: A
-gets a gradient from every sample, B_i from its own alone; an unused head has no gradient at all, so no optimizer moves
-it.  Parameter names are those of the file format (see makeanything/asymmetric_lora.py).
+sd-scripts' network protocol, called by its train_network.py (commit 48d368fa).  Nothing of sd-scripts is imported, so
+the same network serves any other engine.  Options: see network_options.Options.
 """
 
 from __future__ import annotations
 
-import math
+import argparse
 import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from makeanything import asymmetric_lora
+from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
 
-BLOCKS = re.compile(r"(double_blocks|single_blocks)\.\d+\..+")
-"""The linear layers of FLUX that carry LoRA: all of the blocks, the modulation layers too."""
+from .head_network import HeadNetwork
+from .network_options import Options
+from .routing import linear_layers
+
+RANK, ALPHA = 64, 1.0
+"""Of the released files."""
 
 
-@dataclass
-class Route:
-    """Which head each sample of the coming batch goes through; shared by all layers of a network."""
+class AsymmetricNetwork(HeadNetwork):
+    """The network with the methods that sd-scripts calls."""
 
-    heads: tuple[int, ...] = (0,)
-    multiplier: float = 1.0
+    train_t5xxl = False
+    applied = False
+
+    def prepare_network(self, args: argparse.Namespace) -> None:
+        """Refuse arguments under which training could not end well."""
+        if args.save_model_as != "safetensors":
+            raise ValueError(f"heads are saved as safetensors, not as {args.save_model_as}: drop --save_model_as")
+
+    def apply_to(self, text_encoders: object, unet: nn.Module, train_text_encoder: bool, train_unet: bool) -> None:
+        """Make the heads act on the model.  ValueError for text encoders, which have no heads."""
+        if train_text_encoder or not train_unet:
+            raise ValueError("heads live in the FLUX alone, not in text encoders: pass --network_train_unet_only")
+        if self.applied:
+            raise ValueError("the network is applied to a model already")
+        self.attach(unet)
+        self.applied = True
+
+    def load_weights(self, file: str | os.PathLike[str]) -> str:
+        """Resume from a file: ValueError names what differs (see HeadNetwork.load).  Returns what was loaded."""
+        self.load(AsymmetricLora.open(file))
+        return f"{len(self.domains)} heads of rank {self.rank}: {', '.join(domain.name for domain in self.domains)}"
+
+    def save_weights(
+        self, file: str | os.PathLike[str], dtype: torch.dtype | None, metadata: Mapping[str, str] | None
+    ) -> None:
+        """Write the heads with their domains and sd-scripts' metadata, atomically."""
+        if Path(file).suffix != ".safetensors":
+            raise ValueError(f"heads are saved as safetensors, not as {Path(file).name}")
+        # The arguments may leave these to the file that the network was made from.
+        own = {"ss_network_dim": str(self.rank), "ss_network_alpha": str(self.alpha)}
+        self.save(file, dtype, {**(metadata or {}), **own})
+
+    def prepare_optimizer_params_with_multiple_te_lrs(
+        self, text_encoder_lr: object, unet_lr: float | None, default_lr: float | None
+    ) -> tuple[list[dict[str, object]], list[str]]:
+        """One parameter group for A and one for each head that trains, with their names for the logs."""
+        lr = default_lr if unet_lr is None else unet_lr
+        if not lr:
+            raise ValueError("the heads have no learning rate: pass --learning_rate or --unet_lr")
+        groups = self.groups()
+        return [{"params": parameters, "lr": lr} for _, parameters in groups], [name for name, _ in groups]
+
+    def prepare_grad_etc(self, text_encoder: object, unet: nn.Module) -> None:
+        """Set again what trains, whatever moved or wrapped the network since."""
+        self.freeze(*self._frozen)
+
+    def get_trainable_params(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def on_epoch_start(self, text_encoder: object, unet: nn.Module) -> None:
+        self.train()
+
+    def enable_gradient_checkpointing(self) -> None:
+        """The model's own checkpointing is enough: an update stores no more than its layer."""
+
+    def set_multiplier(self, multiplier: float) -> None:
+        self.route.multiplier = float(multiplier)
+
+    def apply_max_norm_regularization(self, max_norm: float, device: object) -> tuple[int, float, float]:
+        """Shrink the B of the batch's heads (see AsymmetricLinear.limit_norm); heads that rest are left alone.
+
+        Returns the number of updates shrunk, and the mean and the largest of the norms they now have.
+        """
+        heads = sorted(set(self.route.heads) - self._frozen[1])
+        norms = [self.layer(name).limit_norm(head, max_norm) for name in self.targets for head in heads]
+        kept = [min(norm, max_norm) for norm in norms]
+        return sum(norm > max_norm for norm in norms), sum(kept) / max(len(kept), 1), max(kept, default=0.0)
+
+    def merge_to(
+        self,
+        text_encoders: object,
+        unet: nn.Module,
+        weights_sd: Mapping[str, Tensor],
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """Merge the chosen head into the model, whose weights keep their dtype (see HeadNetwork.merge)."""
+        self.merge(unet, weights_sd, device)
 
 
-class AsymmetricLinear(nn.Module):
-    """A and the heads' B of one linear layer."""
+def create_network(
+    multiplier: float,
+    network_dim: int | None,
+    network_alpha: float | None,
+    vae: object,
+    text_encoders: object,
+    unet: nn.Module,
+    neuron_dropout: float | None = None,
+    **arguments: object,
+) -> AsymmetricNetwork:
+    """New heads, or with `add_to` new heads beside a file's own.  ValueError says which option can't be.
 
-    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float, heads: int) -> None:
-        super().__init__()
-        self.lora_down = nn.Linear(inputs, rank, bias=False)
-        self.lora_ups = nn.ModuleList(nn.Linear(rank, outputs, bias=False) for _ in range(heads))
-        self.register_buffer("alpha", torch.tensor(float(alpha)))
-        self.scale = alpha / rank
-        nn.init.kaiming_uniform_(self.lora_down.weight, a=math.sqrt(5))
-        for up in self.lora_ups.parameters():
-            nn.init.zeros_(up)
-
-    def forward(self, x: Tensor, route: Route) -> Tensor:
-        """The update for inputs (B, ..., in) -> (B, ..., out)."""
-        down = self.lora_down(x)
-        used = sorted(set(route.heads))
-        if len(used) == 1:
-            return self.lora_ups[used[0]](down) * (self.scale * route.multiplier)
-        if len(route.heads) != x.shape[0]:
-            raise ValueError(f"a batch of {x.shape[0]} samples came with heads for {len(route.heads)}")
-        ups = torch.stack([self.lora_ups[head].get_parameter("weight") for head in used])
-        # One B per sample, and one batched product for the whole batch.
-        ups = ups[[used.index(head) for head in route.heads]].to(down)
-        update = torch.bmm(down.reshape(x.shape[0], -1, down.shape[-1]), ups.mT)
-        return update.reshape(*down.shape[:-1], -1) * (self.scale * route.multiplier)
-
-
-class AsymmetricNetwork(nn.Module):
-    """Asymmetric LoRA on a FLUX.  `attach` makes it act; `route.heads` chooses the heads of the next batch."""
-
-    def __init__(self, model: nn.Module, domains: Sequence[Domain], rank: int = 64, alpha: float = 1.0) -> None:
-        super().__init__()
-        self.domains = tuple(domains)
-        self.route = Route()
-        targets = linear_layers(model)
-        if not targets:
-            raise ValueError("no linear layer of a FLUX block in this model; asymmetric LoRA needs BFL's names")
-        for name, layer in targets.items():
-            module = AsymmetricLinear(layer.in_features, layer.out_features, rank, alpha, len(self.domains))
-            self.add_module(_file_name(name), module)
-
-    def attach(self, model: nn.Module) -> list[RemovableHandle]:
-        """Add the updates to the outputs of the model's layers, until the handles are removed."""
-        return [
-            layer.register_forward_hook(self._hook(getattr(self, _file_name(name))))
-            for name, layer in linear_layers(model).items()
-        ]
-
-    def _hook(self, module: AsymmetricLinear) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-        def add_update(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-            return output + module(inputs[0], self.route).to(output)
-
-        return add_update
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the heads with their domains, atomically."""
-        asymmetric_lora.save(self.state_dict(), self.domains, path)
+    As in kohya's LoRA, an alpha of 0 is the rank.
+    """
+    # train_network.py passes the dropout under both names.
+    arguments["dropout"] = neuron_dropout if arguments.get("dropout") is None else arguments["dropout"]
+    options = Options.read(arguments)
+    new = options.read_domains()
+    if options.add_to:
+        lora = AsymmetricLora.open(options.add_to)
+        network = _like(lora, (*lora.domains, *new), unet, options)
+        _refuse_other_size(network, network_dim, network_alpha)
+        network.fill(lora.read())
+        # An A that moves takes the old heads along, so there they must be free to follow it.
+        network.freeze(not options.trains_a, () if options.trains_a else range(len(lora.domains)))
+    else:
+        rank = RANK if network_dim is None else network_dim
+        alpha = ALPHA if network_alpha is None else network_alpha or rank
+        layers = options.select(linear_layers(unet))
+        network = AsymmetricNetwork(unet, new, rank, alpha, layers, options.drop)
+        network.freeze(not options.trains_a)
+    network.set_multiplier(multiplier)
+    return network
 
 
-def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """The layers of a FLUX that carry LoRA, by BFL name."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and BLOCKS.match(name)}
+def create_network_from_weights(
+    multiplier: float,
+    file: str | os.PathLike[str],
+    vae: object,
+    text_encoders: object,
+    unet: nn.Module,
+    weights_sd: Mapping[str, Tensor] | None = None,
+    for_inference: bool = False,
+    domain: str | int | None = None,
+    **arguments: object,
+) -> tuple[AsymmetricNetwork, Mapping[str, Tensor]]:
+    """A network with a file's layers, rank, alpha, heads and weights; and the weights once more, by name.
+
+    For inference it has one head, ready for merge_to: `domain` (name, or number from 1), needed where there are more.
+    """
+    if weights_sd is not None:
+        raise ValueError("heads are read from their file, with its domains; weights without a file are not")
+    options = Options.read(arguments)
+    if domain is not None and not for_inference:
+        raise ValueError("domain chooses a head for inference; training has all heads of the file")
+    if options.add_to:
+        raise ValueError("add_to already makes the network from that file: drop --dim_from_weights")
+    lora = AsymmetricLora.open(file)
+    names = ", ".join(domain.name for domain in lora.domains)
+    if not for_inference:
+        network = _like(lora, lora.domains, unet, options)
+        network.freeze(not options.trains_a)
+        if options.domains and [d.name for d in options.read_domains()] != [d.name for d in lora.domains]:
+            raise ValueError(f"{lora.path.name} has the heads {names}: drop the option domains, or name the same")
+        state = lora.read()
+    else:
+        if domain is None and len(lora.domains) > 1:
+            raise ValueError(f"{lora.path.name} has several heads ({names}): extract the one to merge, or name it")
+        head = lora.find(1 if domain is None else domain)
+        network = _like(lora, lora.domains[head : head + 1], unet, options)
+        state = {key.replace(".lora_up.", ".lora_ups.0."): tensor for key, tensor in lora.select(head + 1).items()}
+    network.fill(state)
+    network.set_multiplier(multiplier)
+    return network, state
 
 
-def _file_name(layer: str) -> str:
-    return "lora_unet_" + layer.replace(".", "_")
+def _like(lora: AsymmetricLora, heads: Sequence[Domain], unet: nn.Module, options: Options) -> AsymmetricNetwork:
+    if options.selects_layers():
+        raise ValueError(f"the layers are those of {lora.path.name}: drop the options that select layers")
+    return AsymmetricNetwork.like(lora, heads, unet, options.drop)
+
+
+def _refuse_other_size(network: AsymmetricNetwork, rank: int | None, alpha: float | None) -> None:
+    if rank not in (None, network.rank) or (alpha is not None and not network.has_alpha(alpha or network.rank)):
+        raise ValueError(
+            f"the file has rank {network.rank} and alpha {network.alpha:g}, the arguments say rank {rank} and alpha "
+            f"{alpha}: pass --network_dim {network.rank} --network_alpha {network.alpha:g}"
+        )
