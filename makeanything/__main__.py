@@ -15,6 +15,7 @@ from torch import Tensor
 from . import asymmetric_lora, pictures, serpentine
 from .asymmetric_lora import AsymmetricLora
 from .files import open_safetensors
+from .pictures import digits
 from .serpentine import Layout
 
 EXAMPLES = """examples:
@@ -113,7 +114,7 @@ def _inspect(options: argparse.Namespace) -> None:
     lora = AsymmetricLora.open(options.file)
     with open_safetensors(options.file) as file:
         dtypes = sorted({file.get_slice(key).get_dtype() for key in file.keys()})  # noqa: SIM118
-    (down, up), alpha = lora.head_bytes, lora.alpha()
+    (down, up), alpha = lora.head_elements, lora.alpha()
     print(f"{options.file.name}: {options.file.stat().st_size:,} bytes, {', '.join(dtypes)}")
     print(f"{len(lora.layers)} layers, rank {lora.rank}, alpha {'differs by layer' if alpha is None else f'{alpha:g}'}")
     print(f"{down:,} parameters shared by all heads (A), {up:,} in each head (B)")
@@ -142,7 +143,7 @@ def _split(options: argparse.Namespace) -> None:
     frames = split(pictures.read(options.grid)[None], layout)[0]
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f"{options.output} is a file; the frames need a folder")
-    paths = [options.output / f"{number:02}.png" for number in range(1, layout.frames + 1)]
+    paths = [options.output / f"{number:0{digits(layout.frames)}}.png" for number in range(1, layout.frames + 1)]
     _check_free(paths, options.force)
     options.output.mkdir(parents=True, exist_ok=True)
     for path, frame in zip(paths, frames, strict=True):

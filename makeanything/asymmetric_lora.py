@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,24 +23,10 @@ from torch import Tensor
 from . import domains
 from .domains import Domain
 from .files import open_safetensors, read_tensors, save_safetensors
-from .serpentine import Layout
-
-DOMAINS_KEY = "makeanything_domains"
-"""Header entry: a JSON list with one domain per head, in the order of the heads."""
+from .lora_header import DOMAINS_KEY, Layer, check_names, parse, read_domains, read_layers
 
 Choice = str | int | Mapping[str, float]
 """A domain by name, by number (from 1), or names with weights."""
-
-_KEY = re.compile(r"(?P<layer>.+)\.(?:lora_down\.weight|lora_ups\.(?P<head>\d+)\.weight|alpha)")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Shapes of one layer's update: A (rank, inputs), every B (outputs, rank)."""
-
-    rank: int
-    inputs: int
-    outputs: int
 
 
 @dataclass(frozen=True)
@@ -61,8 +46,8 @@ class AsymmetricLora:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
         try:
-            layers, heads = _read_layers(shapes)
-            known = _read_domains(metadata, heads)
+            layers, heads = read_layers(shapes)
+            known = read_domains(metadata, heads)
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from None
         return cls(path, known, layers, metadata)
@@ -73,8 +58,8 @@ class AsymmetricLora:
         return max(layer.rank for layer in self.layers.values())
 
     @property
-    def head_bytes(self) -> tuple[int, int]:
-        """Elements of (all A, all B of one head); times the bytes of an element, what selecting a head reads."""
+    def head_elements(self) -> tuple[int, int]:
+        """Elements of (all A, all B of one head): what selecting a head reads."""
         down = sum(layer.rank * layer.inputs for layer in self.layers.values())
         up = sum(layer.rank * layer.outputs for layer in self.layers.values())
         return down, up
@@ -121,8 +106,7 @@ class AsymmetricLora:
     def read(self) -> dict[str, Tensor]:
         """Every tensor of the file."""
         with open_safetensors(self.path) as file:
-            names = list(file.keys())
-        state = read_tensors(self.path, names)
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         self._refuse_nan(state)
         return state
 
@@ -161,31 +145,39 @@ def save(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write an asymmetric LoRA file with its domains in the header, atomically."""
-    _, count = _read_layers({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    _, count = read_layers({key: tuple(tensor.shape) for key, tensor in tensors.items()})
     if count != len(heads):
         raise ValueError(f"{count} heads need {count} domains, got {len(heads)}")
+    check_names(heads)
     save_safetensors(tensors, path, {**(metadata or {}), DOMAINS_KEY: json.dumps([head.to_json() for head in heads])})
 
 
 def join(loras: Sequence[AsymmetricLora], path: str | os.PathLike[str]) -> None:
     """Write one file with the heads of several files that share A, in the order given."""
-    names = [domain.name.casefold() for lora in loras for domain in lora.domains]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"more than one file holds the domain {', '.join(twice)}; a head is chosen by its name")
+    heads = [domain for lora in loras for domain in _named(lora)]
+    check_names(heads)
     state: dict[str, Tensor] = {}
     offset = 0
     for lora in loras:
         _merge_heads(state, lora, offset, loras[0])
         offset += len(lora.domains)
-    save(state, [domain for lora in loras for domain in lora.domains], path, loras[0].metadata)
+    save(state, heads, path, loras[0].metadata)
+
+
+def _named(lora: AsymmetricLora) -> Sequence[Domain]:
+    """The file's domains; heads that nobody named get the name of their file."""
+    if DOMAINS_KEY in lora.metadata or len(lora.domains) in domains.RELEASED_BY_HEADS:
+        return lora.domains
+    stem = lora.path.stem
+    names = [stem] if len(lora.domains) == 1 else [f"{stem} {n}" for n in range(1, len(lora.domains) + 1)]
+    return [replace(domain, name=name) for domain, name in zip(lora.domains, names, strict=True)]
 
 
 def _merge_heads(state: dict[str, Tensor], lora: AsymmetricLora, offset: int, first: AsymmetricLora) -> None:
     if lora.layers != first.layers:
         raise ValueError(f"{lora.path.name} has other layers or shapes than {first.path.name}")
     for key, tensor in lora.read().items():
-        head = _parse(key)[1]
+        head = parse(key)[1]
         if head is not None:
             state[key.replace(f".lora_ups.{head}.", f".lora_ups.{head + offset}.")] = tensor
         elif not torch.equal(state.setdefault(key, tensor), tensor):
@@ -193,72 +185,3 @@ def _merge_heads(state: dict[str, Tensor], lora: AsymmetricLora, offset: int, fi
                 f"{lora.path.name} does not share A with {first.path.name} ({key} differs); heads only fit the A they "
                 "were trained with. Extract them as ordinary LoRAs instead."
             )
-
-
-def _parse(key: str) -> tuple[str, int | None] | tuple[None, None]:
-    """Layer and head of a key; head None for A and alpha, both None for a foreign key."""
-    match = _KEY.fullmatch(key)
-    if not match:
-        return None, None
-    return match["layer"], None if match["head"] is None else int(match["head"])
-
-
-def _read_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Layer], int]:
-    """Layers and the number of heads, from every key's shape; ValueError names the first thing that is off."""
-    if not any(".lora_ups." in key for key in shapes):
-        raise ValueError(f"no lora_ups in it, so it is no asymmetric LoRA. {_kind(shapes)}")
-    ups: dict[str, set[int]] = defaultdict(set)
-    for key in shapes:
-        layer, head = _parse(key)
-        if layer is None:
-            raise ValueError(f"{key} does not belong in an asymmetric LoRA. {_kind(shapes)}")
-        ups[layer].update(() if head is None else (head,))
-    heads = max(len(found) for found in ups.values())
-    return {layer: _read_layer(layer, found, heads, shapes) for layer, found in ups.items()}, heads
-
-
-def _read_layer(name: str, found: set[int], heads: int, shapes: Mapping[str, tuple[int, ...]]) -> Layer:
-    if found != set(range(heads)):
-        raise ValueError(f"{name} has heads {sorted(found)} where other layers have {heads} heads; it is ragged")
-    down = shapes.get(f"{name}.lora_down.weight")
-    if down is None:
-        raise ValueError(f"{name} has no lora_down.weight, the A that its heads share")
-    if len(down) != 2:
-        raise ValueError(f"{name}.lora_down.weight has shape {down}, needed (rank, inputs)")
-    if shapes.get(f"{name}.alpha") not in ((), (1,)):
-        raise ValueError(f"{name} has no scalar alpha")
-    rank, inputs = down
-    outputs = next(iter(shapes[f"{name}.lora_ups.0.weight"]), 0)
-    for head in range(heads):
-        shape = shapes[f"{name}.lora_ups.{head}.weight"]
-        if shape != (outputs, rank):
-            raise ValueError(
-                f"{name}.lora_ups.{head}.weight has shape {shape}, needed {(outputs, rank)} to fit A {down}"
-            )
-    return Layer(rank, inputs, outputs)
-
-
-def _kind(keys: Iterable[str]) -> str:
-    """What the keys look like, for people who picked the wrong file."""
-    keys = list(keys)
-    if any("lora_up.weight" in key or "lora_B" in key for key in keys):
-        return "It looks like an ordinary LoRA: load it with the LoRA Stack or ComfyUI's LoRA loader."
-    if any("double_blocks.0" in key for key in keys):
-        return "It looks like a FLUX model: load it as the diffusion model."
-    if any("decoder" in key for key in keys):
-        return "It looks like a VAE."
-    return f"Its first keys are {', '.join(sorted(keys)[:3])}." if keys else "It holds no tensors."
-
-
-def _read_domains(metadata: Mapping[str, str], heads: int) -> tuple[Domain, ...]:
-    """Domains of the heads: from the header, else the released files' tables by head count, else "Head N"."""
-    if DOMAINS_KEY not in metadata:
-        unnamed = tuple(Domain(f"Head {n}", Layout.of(9), domains.SUBJECT) for n in range(1, heads + 1))
-        return domains.RELEASED_BY_HEADS.get(heads, unnamed)
-    try:
-        known = tuple(Domain.from_json(entry) for entry in json.loads(metadata[DOMAINS_KEY]))
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the header's {DOMAINS_KEY} is no JSON list ({error})") from None
-    if len(known) != heads:
-        raise ValueError(f"the header names {len(known)} domains, the file has {heads} heads")
-    return known

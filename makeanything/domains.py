@@ -24,8 +24,9 @@ class Domain:
     prompt: str
 
     def __post_init__(self) -> None:
-        if not self.name.strip():
-            raise ValueError("a domain needs a name")
+        # A number would stand for a position.
+        if not self.name.strip() or self.name.strip().isdecimal():
+            raise ValueError(f"a domain needs a name that is not a number, got {self.name!r}")
         if SUBJECT not in self.prompt:
             raise ValueError(f"the prompt form of domain {self.name!r} lacks {SUBJECT}: {self.prompt!r}")
 
@@ -36,6 +37,8 @@ class Domain:
 
     def write_prompt(self, subject: str, steps: Sequence[str] = ()) -> str:
         """The prompt for a subject, with one optional line of text per frame (first frame first; empty lines skip)."""
+        if not subject.strip():
+            raise ValueError("the subject is empty; write what is made, such as: 1 girl with a red scarf")
         lines = [line.strip() for line in steps]
         if len(lines) > self.layout.frames:
             raise ValueError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,22 +21,12 @@ from torch import Tensor
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there becomes `path` at the end, or nothing does."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
-        # mkstemp makes private files; a saved picture or weight is as readable as any other.
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def save_safetensors(
@@ -65,20 +56,33 @@ def read_tensors(path: str | os.PathLike[str], names: Collection[str]) -> dict[s
     safetensors' own reader maps the file into memory, and the system then reads ahead: fetching one of 21 heads from a
     cold disk read 8.5 times its bytes.  ValueError when the file is cut short or lacks a name.
     """
-    with Path(path).open("rb", buffering=0) as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        data = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-        if os.fstat(file.fileno()).st_size < 8 + length + data:
-            raise ValueError(f"{Path(path).name} is damaged: it is cut short; download it again")
-        if missing := [name for name in names if name not in header]:
-            raise ValueError(f"{Path(path).name} has no tensor {missing[0]}")
-        spans = {name: [8 + length + offset for offset in header[name]["data_offsets"]] for name in names}
+    path = Path(path)
+    data, header = _read_header(path)
+    for name in names:
+        if name not in header:
+            raise ValueError(f"{path.name} has no tensor {name}")
+        if header[name]["dtype"] not in _DTYPES:
+            raise ValueError(f"{path.name}: {name} is of type {header[name]['dtype']}, which weights are not kept in")
+    spans = {name: [data + offset for offset in header[name]["data_offsets"]] for name in names}
+    with path.open("rb", buffering=0) as file:
         _announce(file, spans.values())
         return {
             name: _read_span(file, *span).view(_DTYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
             for name, span in spans.items()
         }
+
+
+def _read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where the tensors' bytes begin, and the entry of each; ValueError when the file ends before its last tensor."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        size = os.fstat(file.fileno()).st_size
+    data = 8 + length
+    header.pop("__metadata__", None)
+    if size < data + max(entry["data_offsets"][1] for entry in header.values()):
+        raise ValueError(f"{path.name} is damaged: it is cut short; download it again")
+    return data, header
 
 
 def _announce(file: FileIO, spans: Iterable[list[int]]) -> None:
@@ -127,6 +131,8 @@ _MAGIC = (
     (b"version https://git-lfs", "it is a Git LFS pointer; download the real file"),
     (b"<", "it is a web page, perhaps a login page saved in place of the file; download it again"),
     (b"{", "it is JSON text"),
+    (b"\x89PNG", "it is a PNG picture"),
+    (b"\xff\xd8\xff", "it is a JPEG picture"),
 )
 
 

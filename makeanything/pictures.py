@@ -32,6 +32,11 @@ def to_bytes(frames: Tensor) -> np.ndarray:
     return frames.detach().cpu().float().clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
 
 
+def digits(count: int) -> int:
+    """Digits to number this many files with, at least 2, so that their names sort in order."""
+    return max(2, len(str(count)))
+
+
 def from_image(image: Image.Image) -> Tensor:
     """A Pillow image as colours (h, w, 3)."""
     return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)

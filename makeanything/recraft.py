@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from .pictures import flatten, from_image, to_bytes
 from .serpentine import LATENTS_PER_TOKEN, Layout
 
 WHITE = 255
@@ -22,27 +22,18 @@ Cells = Mapping[int, Tensor]
 
 
 def fit(pictures: Tensor, height: int, width: int) -> Tensor:
-    """Pictures (B, H, W, 3 or 4), values 0..1 -> (B, height, width, 3); see `fit_image`.
+    """Pictures (B, H, W, C) of 1, 3 or 4 channels, values 0..1 -> (B, height, width, 3); see `fit_image`.
 
     Pictures of the cell's own size stay as they are, to the bit.
     """
     if pictures.shape[1:] == (height, width, 3):
         return pictures
-    return torch.stack([_fit(picture, height, width) for picture in pictures])
-
-
-def _fit(picture: Tensor, height: int, width: int) -> Tensor:
-    pixels = (picture.cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    image = fit_image(Image.fromarray(pixels), height, width)
-    return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).to(picture.device)
+    images = [Image.fromarray(pixels) for pixels in to_bytes(flatten(pictures))]
+    return torch.stack([from_image(fit_image(image, height, width)) for image in images]).to(pictures.device)
 
 
 def fit_image(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Pad an image with white to the cell's aspect (centred), then resize with LANCZOS; transparency becomes white."""
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (WHITE,) * 4), rgba)
-    image = image.convert("RGB")
+    """Pad an RGB image with white to the cell's aspect (centred), then resize it with LANCZOS."""
     padded = (
         max(image.width, round(image.height * width / height)),
         max(image.height, round(image.width * height / width)),

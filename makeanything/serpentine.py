@@ -142,7 +142,9 @@ def split_trimmed(grids: Tensor, layout: Layout) -> Tensor:
 
     `grids` holds values 0..1.  Nothing is resized; square cells stay square.
     """
-    _, height, width, _ = grids.shape
+    count, height, width, _ = grids.shape
+    if not count:
+        raise ValueError("there is no grid to take apart: the batch is empty")
     cell_height, cell_width = layout.cell_size(height, width)
     boxes = [trimmed_boxes(grid, layout) for grid in grids]
     cut_height = min(box.bottom - box.top for grid in boxes for box in grid)
@@ -159,7 +161,8 @@ def split_trimmed(grids: Tensor, layout: Layout) -> Tensor:
 
 def trimmed_boxes(grid: Tensor, layout: Layout) -> list[Box]:
     """Box of every frame of one grid (H, W, C), values 0..1, with the dark gutters left out, in time order."""
-    brightest = grid.amax(-1)
+    # Hosts hand over half precision, which quantile does not take, and RGBA, whose alpha is not brightness.
+    brightest = grid[..., :3].float().amax(-1)
     row_spans = _spans(brightest, layout.rows)
     col_spans = _spans(brightest.T, layout.cols)
     return [

@@ -65,7 +65,7 @@ class Pins:
         # Read before sampling: uni_pc writes into the sigmas.
         finished = float(sigmas[-1]) == 0.0
         result = executor(noise, latents, sampler, sigmas, *args, **kwargs)
-        ended = {frame: pin.latents for frame, pin in self.frames.items() if finished and pin.end >= 1}
+        ended = {frame: pin.latents for frame, pin in self.frames.items() if finished and pin.start < 1 <= pin.end}
         return paste(result, self.layout, ended)
 
     def check(self, shape: torch.Size) -> None:

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from comfy_extras.nodes_sd3 import EmptySD3LatentImage
 
 from ..makeanything.domains import Domain
-from ..makeanything.serpentine import PIXELS_PER_TOKEN
+from ..makeanything.serpentine import PIXELS_PER_TOKEN, Layout
 from .sockets import CATEGORY, DomainSocket, layout_inputs, read_layout
 
 
@@ -19,11 +19,16 @@ class ProcessPrompt(io.ComfyNode):
             node_id="MakeAnythingProcessPrompt",
             display_name="Process Prompt",
             category=CATEGORY,
-            description="Writes the sentence that the domain's head was trained on, for CLIP Text Encode.",
+            description="Writes the prompt in the form of the released datasets, for CLIP Text Encode.",
             search_aliases=["makeanything", "making of prompt"],
             inputs=[
                 DomainSocket.Input("domain", tooltip="The domain, from the node that loads or applies its head."),
-                io.String.Input("subject", multiline=True, tooltip="What is made, such as: 1 girl with a red scarf."),
+                io.String.Input(
+                    "subject",
+                    multiline=True,
+                    placeholder="1 girl with a red scarf",
+                    tooltip="What is made, such as: 1 girl with a red scarf.",
+                ),
                 io.String.Input(
                     "steps",
                     multiline=True,
@@ -72,8 +77,16 @@ class EmptyGrid(io.ComfyNode):
                 f"A frame of {edge} pixels can't be drawn; the edge must be a multiple of {PIXELS_PER_TOKEN}, "
                 f"such as {max(round(edge / PIXELS_PER_TOKEN), 1) * PIXELS_PER_TOKEN}."
             )
-        # The stock node knows the device, dtype and extra entries that this version of the host wants.
-        return EmptySD3LatentImage.execute(width=grid.cols * edge, height=grid.rows * edge, batch_size=batch_size)
+        return io.NodeOutput(empty_grid(grid, edge, batch_size))
+
+
+def empty_grid(layout: Layout, cell: int, batch: int) -> dict[str, Any]:
+    """LATENT of empty grids, with cells of `cell` pixels.
+
+    The stock node knows the device, dtype and extra entries that this version of the host wants.
+    """
+    made = EmptySD3LatentImage.execute(width=layout.cols * cell, height=layout.rows * cell, batch_size=batch)
+    return made[0]
 
 
 NODES: list[type[io.ComfyNode]] = [ProcessPrompt, EmptyGrid]

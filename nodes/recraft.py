@@ -13,6 +13,7 @@ from ..makeanything.recraft import check_cell, fit, paste
 from ..makeanything.serpentine import PIXELS_PER_LATENT, Layout
 from .models import require_flux
 from .pins import Pin, pin_frame
+from .prompt import empty_grid
 from .sockets import CATEGORY, layout_inputs, read_layout
 
 
@@ -87,11 +88,12 @@ class ReCraft(io.ComfyNode):
         require_flux(model)
         grid = read_layout(layout, domain)
         index = _frame_index(frame, grid)
-        samples = latent["samples"] if latent else _empty(grid, len(image))
+        latent = latent or empty_grid(grid, grid.standard_cell, len(image))
+        samples = latent["samples"]
         cell = encode(vae, image, *grid.cell_size(*samples.shape[-2:]))
         check_cell(cell, grid, *samples.shape[-2:])
         model = pin_frame(model, grid, index, Pin(cell, start_percent, end_percent))
-        return io.NodeOutput(model, {**(latent or {}), "samples": paste(samples, grid, {index: cell})})
+        return io.NodeOutput(model, {**latent, "samples": paste(samples, grid, {index: cell})})
 
 
 def _frame_index(frame: int, layout: Layout) -> int:
@@ -101,18 +103,18 @@ def _frame_index(frame: int, layout: Layout) -> int:
     return frame - 1 if frame else layout.tail
 
 
-def _empty(layout: Layout, batch: int) -> torch.Tensor:
-    cell = layout.standard_cell // PIXELS_PER_LATENT
-    return torch.zeros(batch, LATENT_CHANNELS, layout.rows * cell, layout.cols * cell)
-
-
 def encode(vae: Any, pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Pictures (B, H, W, 3) -> latents (B, 16, height, width), each fitted to the cell and encoded alone."""
-    latents = vae.encode(fit(pictures, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT))
-    if latents.ndim != 4 or latents.shape[1] != LATENT_CHANNELS:
+    if vae is None:
         raise ValueError(
-            f"The VAE gave latents of shape {tuple(latents.shape)}, but FLUX works on {LATENT_CHANNELS} channels. "
-            "Load FLUX's own VAE (ae.safetensors)."
+            "No VAE came in; the checkpoint may hold none. Load FLUX's own with Load VAE (ae.safetensors)."
+        )
+    latents = vae.encode(fit(pictures, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT))
+    wanted = (len(pictures), LATENT_CHANNELS, height, width)
+    if tuple(latents.shape) != wanted:
+        raise ValueError(
+            f"The VAE gave latents of shape {tuple(latents.shape)}, but FLUX's own gives {wanted}. "
+            "Load FLUX's VAE (ae.safetensors)."
         )
     return latents
 

@@ -12,7 +12,7 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from comfy_api.latest import Input, InputImpl, Types, io, ui
 
-from ..makeanything.pictures import save_png
+from ..makeanything.pictures import digits, save_png
 from ..makeanything.sequence import save_gif, save_webp, timeline
 from .sockets import CATEGORY
 
@@ -149,7 +149,7 @@ class SaveSequence(io.ComfyNode):
                 paths.append(start + ending)
                 save(frames, paths[-1], fps, hold_last, loop=loop, metadata=metadata, step=step)
         for number, frame in enumerate(frames if png else (), 1):
-            paths.append(f"{start}_{number:02}.png")
+            paths.append(f"{start}_{number:0{digits(len(frames))}}.png")
             save_png(frame, paths[-1], metadata)
             step()
         results = [ui.SavedResult(Path(path).name, subfolder, io.FolderType.output) for path in paths]

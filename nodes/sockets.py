@@ -54,6 +54,10 @@ def read_layout(layout: dict[str, Any], domain: Domain | None) -> Layout:
                 "Wire a DOMAIN, or choose the number of frames in layout."
             )
         return domain.layout
-    if choice == _CUSTOM:
-        return Layout(layout["rows"], layout["cols"])
-    return Layout.of(_FRAMES[choice])
+    chosen = Layout(layout["rows"], layout["cols"]) if choice == _CUSTOM else Layout.of(_FRAMES[choice])
+    if domain is not None and domain.layout != chosen:
+        raise ValueError(
+            f"The domain wired in ({domain.name}) is drawn in a {domain.layout} grid, but layout says {chosen}. "
+            "Choose 'from domain', or take the domain's wire off."
+        )
+    return chosen

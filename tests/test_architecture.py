@@ -35,8 +35,10 @@ FORBIDDEN_MODULES = {
 """What a pack from the internet has no business with: code from elsewhere, other processes, the network."""
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "torch.load", "torch.hub.load", "os.system", "os.popen"}
 
-LONGEST = 280
+LONGEST = 200
 """Lines; a file is one idea."""
+WHOLE = {"makeanything/flux.py": 280}
+"""FLUX reads best in one piece."""
 
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 SHIPPED = [path for path in FILES if path.relative_to(ROOT).parts[0] in ("makeanything", "nodes")]
@@ -120,7 +122,7 @@ def test_arrows(path):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=name_of)
 def test_files_hold_one_idea(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= WHOLE.get(name_of(path), LONGEST)
 
 
 def test_the_root_gives_comfyui_its_entry_and_nothing_else():

@@ -13,8 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from makeanything.asymmetric_lora import DOMAINS_KEY, AsymmetricLora, Layer, extract, join, save
+from makeanything.asymmetric_lora import AsymmetricLora, extract, join, save
 from makeanything.domains import RELEASED_BY_HEADS, Domain
+from makeanything.lora_header import DOMAINS_KEY, Layer
 
 QKV = "lora_unet_double_blocks_0_img_attn_qkv"
 LINEAR2 = "lora_unet_single_blocks_0_linear2"
@@ -83,7 +84,7 @@ def test_the_header(write):
     assert lora.layers == {QKV: Layer(4, 6, 18), LINEAR2: Layer(4, 30, 6)}
     assert lora.metadata["note"] == "kept"
     assert (lora.rank, lora.alpha()) == (RANK, ALPHA)
-    assert lora.head_bytes == (4 * (6 + 30), 4 * (18 + 6))
+    assert lora.head_elements == (4 * (6 + 30), 4 * (18 + 6))
 
 
 def test_rank_and_alpha_of_layers_that_differ(write):
@@ -215,7 +216,7 @@ def test_only_the_chosen_heads_are_read(large, choice, heads):
     state = lora.select(choice)
     read = bytes_read() - before
     down, up = (3072 + 3072 + 15360) * 64 * 2, (3072 + 18432 + 3072) * 64 * 2
-    assert (down, up) == tuple(2 * elements for elements in lora.head_bytes)
+    assert (down, up) == tuple(2 * elements for elements in lora.head_elements)
     assert down + heads * up <= read <= 1.1 * (down + heads * up)
     assert read < 0.2 * large.stat().st_size
     mean = {"Emoji": 20, 6: 5}.get(choice if isinstance(choice, (str, int)) else "", 10)
@@ -462,7 +463,7 @@ def other_a() -> Tensors:
 @pytest.mark.parametrize(
     ("second", "name", "message"),
     [
-        (make(1, seed=1), "tea", "more than one file holds the domain tea; a head is chosen by its name"),
+        (make(1, seed=1), "tea", "more than one head is of the domain tea; a head is chosen by its name"),
         (other_a(), "Bread", f"b.safetensors does not share A with a.safetensors ({LINEAR2}.lora_down.weight differs)"),
         ({**make(1), f"{QKV}.alpha": torch.tensor(2.0)}, "Bread", f"does not share A with a.safetensors ({QKV}.alpha"),
         (make(1, shapes={QKV: (6, 18)}), "Bread", "b.safetensors has other layers or shapes than a.safetensors"),
@@ -558,3 +559,24 @@ def test_diffusers_reads_linear1_as_query_key_value_and_mlp(write, tmp_path):
     seen = torch.cat([converted[f"{name}.lora_B.weight"] @ (converted[f"{name}.lora_A.weight"] @ x) for name in names])
     up, down = tensors[f"{layer}.lora_ups.1.weight"], tensors[f"{layer}.lora_down.weight"]
     torch.testing.assert_close(seen, ALPHA / RANK * (up @ (down @ x)), rtol=1e-4, atol=1e-3)
+
+
+def test_heads_without_names_are_joined_under_their_files_names(write, tmp_path):
+    parts = [AsymmetricLora.open(write(make(1), name)) for name in ("mine", "yours")]
+    join(parts, tmp_path / "ours.safetensors")
+    assert [d.name for d in AsymmetricLora.open(tmp_path / "ours.safetensors").domains] == ["mine", "yours"]
+
+
+def test_heads_of_one_name_are_refused(write, tmp_path):
+    with pytest.raises(ValueError, match="more than one head is of the domain tea"):
+        save(make(2), domains("Tea", "tea"), tmp_path / "saved.safetensors")
+    with pytest.raises(ValueError, match="more than one head is of the domain tea"):
+        AsymmetricLora.open(write(make(2), metadata=header(domains("Tea", "tea"))))
+
+
+def test_an_alpha_of_a_type_that_weights_are_not_kept_in_is_refused(write):
+    state = make(1)
+    state[f"{LINEAR2}.alpha"] = torch.tensor(True)
+    lora = AsymmetricLora.open(write(state))
+    with pytest.raises(ValueError, match=f"{LINEAR2}.alpha is of type BOOL"):
+        lora.select(1)

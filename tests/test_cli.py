@@ -15,8 +15,8 @@ from torch import Tensor
 
 from makeanything import pictures
 from makeanything.__main__ import main
-from makeanything.asymmetric_lora import DOMAINS_KEY
 from makeanything.domains import Domain
+from makeanything.lora_header import DOMAINS_KEY
 from makeanything.serpentine import Layout, compose, split, trimmed_boxes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,7 +139,9 @@ class TestJoin:
         assert "does not share A" in fails(
             "join", weights, tmp_path / "b.safetensors", "-o", tmp_path / "c.safetensors"
         )
-        assert "more than one file holds" in fails("join", weights, weights, "-o", tmp_path / "c.safetensors")
+        assert "more than one head is of the domain" in fails(
+            "join", weights, weights, "-o", tmp_path / "c.safetensors"
+        )
         assert not (tmp_path / "c.safetensors").exists()
 
 

@@ -140,3 +140,14 @@ def test_the_json_form_is_permanent():
 def test_malformed_json_says_what_is_wrong(data, message):
     with pytest.raises(ValueError, match=message):
         Domain.from_json(data)
+
+
+@pytest.mark.parametrize("subject", ["", "  \n"])
+def test_a_prompt_needs_a_subject(subject):
+    with pytest.raises(ValueError, match="the subject is empty"):
+        DOMAINS[0].write_prompt(subject)
+
+
+def test_a_number_is_no_name():
+    with pytest.raises(ValueError, match="a name that is not a number, got '3'"):
+        Domain.of("3", 9, "counting")

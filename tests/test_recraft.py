@@ -98,10 +98,9 @@ def test_images_of_any_mode_fit(mode):
     assert fitted.getpixel((0, 8)) == (255, 255, 255)
 
 
-def test_a_transparent_palette_colour_becomes_white():
-    image = Image.new("P", (16, 16), 3)
-    image.info["transparency"] = 3
-    assert fit_image(image, 16, 16).getpixel((8, 8)) == (255, 255, 255)
+def test_one_channel_is_grey():
+    grey = torch.rand(2, 20, 16, 1)
+    assert torch.equal(fit(grey, 16, 16), fit(grey.expand(-1, -1, -1, 3), 16, 16))
 
 
 # Pinning cells

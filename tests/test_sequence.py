@@ -344,3 +344,10 @@ class TestPictures:
         (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
         with pytest.raises(ValueError, match=r"a\.png is a damaged picture"):
             pictures.read(tmp_path / "a.png")
+
+
+def test_numbers_sort_by_name_whatever_their_count():
+    for count in (1, 9, 99, 100, 216):
+        names = [f"{number:0{pictures.digits(count)}}" for number in range(1, count + 1)]
+        assert names == sorted(names)
+    assert pictures.digits(9) == 2

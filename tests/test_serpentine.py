@@ -311,3 +311,24 @@ def contains(frame: np.ndarray, part: np.ndarray) -> bool:
         for top in range(frame.shape[0] - height + 1)
         for left in range(frame.shape[1] - width + 1)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_trimmed_like_float(dtype):
+    grid = torch.ones(1, 96, 96, 3)
+    grid[:, 31:34] = 0
+    frames = split_trimmed(grid.to(dtype), Layout.of(9))
+    assert frames.dtype == dtype
+    assert frames.shape == split_trimmed(grid, Layout.of(9)).shape
+
+
+def test_alpha_is_not_brightness():
+    grid = torch.ones(1, 96, 96, 4)
+    grid[:, 31:34, :, :3] = 0
+    assert split_trimmed(grid, Layout.of(9)).shape[2:] == (*split_trimmed(grid[..., :3], Layout.of(9)).shape[2:4], 4)
+    assert split_trimmed(grid, Layout.of(9)).amin() == 1
+
+
+def test_an_empty_batch_has_no_frames_to_give():
+    with pytest.raises(ValueError, match="the batch is empty"):
+        split_trimmed(torch.ones(0, 96, 96, 3), Layout.of(9))

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from makeanything import asymmetric_lora, domains
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
+from makeanything.lora_header import Layer
 
 from .routing import AsymmetricLinear, Dropout, Route, add_update, linear_layers, lora_name
 
@@ -143,7 +144,7 @@ class HeadNetwork(nn.Module):
                 raise ValueError(f"{lora.path.name} {what} {', '.join(sorted(names)[:3])} ({len(names)} in all)")
         for name, module in mine.items():
             got, (outputs, rank) = lora.layers[name], module.up(0).shape
-            wanted = asymmetric_lora.Layer(rank, module.lora_down.in_features, outputs)
+            wanted = Layer(rank, module.lora_down.in_features, outputs)
             if got != wanted:
                 raise ValueError(f"{lora.path.name}: {name} is {got}; wanted {wanted}")
         alpha = lora.alpha()

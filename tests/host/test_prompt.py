@@ -82,3 +82,19 @@ def test_a_cell_that_is_no_multiple_of_16_is_refused(host: Host) -> None:
     g.probe("x", empty_grid(g, "4 frames (2x2)", cell=350)[0])
     assert "A frame of 350 pixels can't be drawn" in (text := host.fails(g))
     assert "such as 352" in text
+
+
+def test_a_layout_that_is_not_the_domains_is_refused(host: Host) -> None:
+    g = Graph()
+    g.probe("x", empty_grid(g, "4 frames (2x2)", domain=domain(g, "Portrait"))[0])
+    wanted = "The domain wired in (Portrait) is drawn in a 3x3 grid, but layout says 2x2. Choose 'from domain'"
+    assert wanted in host.fails(g)
+    same = Graph()
+    same.probe("same", empty_grid(same, "9 frames (3x3)", domain=domain(same, "Portrait"))[0])
+    assert host.run(same)["same"].shape == (1, 16, 132, 132)
+
+
+def test_a_prompt_needs_a_subject(host: Host) -> None:
+    g = Graph()
+    g.probe("x", g.add("MakeAnythingProcessPrompt", domain=domain(g, "Emoji"), subject=" ")[0])
+    assert "the subject is empty; write what is made" in host.fails(g)

@@ -13,7 +13,7 @@ from makeanything.recraft import paste
 from makeanything.serpentine import Layout
 
 from . import tiny
-from .server import Graph, Host
+from .server import FLUX, Graph, Host
 
 CELL = 32
 FOUR, NINE = Layout.of(4), Layout.of(9)
@@ -78,7 +78,9 @@ def test_every_sampler_ends_exactly_on_the_picture(host: Host, layout: Layout) -
 
 
 @pytest.mark.parametrize("pinned", [(), (3,), (0, 3)], ids=["free", "tail", "first and last"])
-def test_the_embedded_sampler_agrees_with_the_hosts_euler(host: Host, pinned: tuple[int, ...]) -> None:
+def test_the_embedded_sampler_agrees_with_the_hosts_euler(
+    host: Host, pinned: tuple[int, ...], record: dict[str, float], compared: dict[str, torch.Tensor]
+) -> None:
     g = Graph()
     model, latent = g.flux()[0], empty(g, FOUR)
     for frame in pinned:
@@ -91,7 +93,8 @@ def test_the_embedded_sampler_agrees_with_the_hosts_euler(host: Host, pinned: tu
     cells = {frame: (out[f"cell{frame}"] - SHIFT) * SCALE for frame in pinned}
     drawn = embedded(cells, seed=11) / SCALE + SHIFT
     difference = (drawn - out["z"]).abs().max().item()
-    print(f"embedded euler against the host's, pins {pinned}: max difference {difference:.2e}")
+    record[f"embedded euler against the host's, frames {pinned} pinned"] = difference
+    compared[f"recraft {pinned}"] = out["z"]
     assert difference < 1e-4
     assert out["z"].std() > 0.1
 
@@ -135,19 +138,82 @@ def test_one_picture_serves_a_batch_and_a_partial_denoise(host: Host) -> None:
 
 
 def test_the_model_wired_in_stays_free(host: Host) -> None:
+    """One loaded model, kept by the host from run to run: free, pinned, then free again by another sampling node."""
+    runs = []
+    for pinned in (False, True, False):
+        g = Graph()
+        model, latent = g.flux()[0], empty(g, FOUR)
+        if pinned:
+            node = recraft(g, FOUR, model, latent=latent)
+            again = recraft(g, FOUR, node[0], latent=node[1], image=picture(g, seed=9), frame=1)
+            g.probe("one", g.sample(node[0], node[1], steps=STEPS))
+            g.probe("two", g.sample(again[0], again[1], steps=STEPS))
+        else:
+            # The host would answer the same node with what it remembers.
+            g.probe("free", custom(g, model, latent) if runs else g.sample(model, latent, steps=STEPS))
+        runs.append(host.run(g))
+    before, pins, after = runs
+    assert torch.equal(before["free"], after["free"])
+    assert not torch.equal(cell_of(pins["one"], FOUR, 0), cell_of(pins["two"], FOUR, 0))
+    assert torch.equal(cell_of(pins["one"], FOUR, 3), cell_of(pins["two"], FOUR, 3))
+
+
+def custom(g: Graph, model: list[Any], latent: list[Any]) -> list[Any]:
+    """What `g.sample(model, latent, steps=STEPS)` gives, from the host's other sampling nodes."""
+    return g.add(
+        "SamplerCustomAdvanced",
+        noise=g.add("RandomNoise", noise_seed=7)[0],
+        guider=g.add("BasicGuider", model=model, conditioning=g.conditioning(1)[0])[0],
+        sampler=g.add("KSamplerSelect", sampler_name="euler")[0],
+        sigmas=g.add("BasicScheduler", model=model, scheduler="simple", steps=STEPS, denoise=1.0)[0],
+        latent_image=latent,
+    )[0]
+
+
+def halfway(g: Graph, model: list[Any], latent: list[Any]) -> list[Any]:
+    """The state after two of four euler steps."""
+    return g.add(
+        "KSamplerAdvanced", model=model, positive=g.conditioning(1)[0], negative=g.conditioning(2)[0],
+        latent_image=latent, noise_seed=7, steps=STEPS, cfg=1.0, sampler_name="euler", scheduler="simple",
+        add_noise="enable", start_at_step=0, end_at_step=2, return_with_leftover_noise="enable",
+    )[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["alone", "over a stale cache"])
+def test_the_state_runs_to_the_picture_on_a_straight_line(host: Host, stale: bool) -> None:
+    """Half way the cell is sigma * noise + (1 - sigma) * picture, whatever wrappers lie below the pins."""
     g = Graph()
-    model, latent = g.flux()[0], empty(g, FOUR)
-    g.probe("before", g.sample(model, latent))
-    node = recraft(g, FOUR, model, latent=latent)
-    again = recraft(g, FOUR, node[0], latent=node[1], image=picture(g, seed=9), frame=1)
-    g.probe("one", g.sample(node[0], node[1]))
-    g.probe("two", g.sample(again[0], again[1]))
-    # The same graph as "before", once more in a node of its own and after the pinned ones.
-    g.probe("after", g.sample(model, latent))
+    image = picture(g)
+    encoded(g, image)
+    model = g.flux()
+    node = recraft(g, FOUR, g.add("TestStale", model=model[0])[0] if stale else model[0], image=image)
+    g.probe("half", halfway(g, node[0], node[1]))
     out = host.run(g)
-    assert torch.equal(out["before"], out["after"])
-    assert not torch.equal(cell_of(out["one"], FOUR, 0), cell_of(out["two"], FOUR, 0))
-    assert torch.equal(cell_of(out["one"], FOUR, 3), cell_of(out["two"], FOUR, 3))
+    noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(7))
+    sigma = flow.schedule(STEPS)[2]
+    wanted = sigma * cell_of(noise, FOUR, 3) + (1 - sigma) * (out["cell"] - SHIFT) * SCALE
+    # The host hands on a state with noise left in it divided by 1 - sigma.
+    state = (cell_of(out["half"], FOUR, 3) - SHIFT) * SCALE * (1 - sigma)
+    torch.testing.assert_close(state, wanted, atol=1e-5, rtol=0)
+
+
+def test_every_scheduler_and_an_fp8_model_end_on_the_picture(host: Host) -> None:
+    widget = host.get("/object_info/KSampler")["KSampler"]["input"]["required"]["scheduler"]
+    names = widget[0] if isinstance(widget[0], list) else widget[1]["options"]
+    assert len(names) >= 9
+    g = Graph()
+    image = picture(g)
+    encoded(g, image)
+    node = recraft(g, FOUR, image=image)
+    for name in names:
+        g.probe(name, g.sample(node[0], node[1], scheduler=name))
+    fp8 = g.add("UNETLoader", unet_name=FLUX, weight_dtype="fp8_e4m3fn")
+    pinned = recraft(g, FOUR, fp8[0], image=image)
+    g.probe("fp8", g.sample(pinned[0], pinned[1]))
+    out = host.run(g)
+    assert not [name for name in [*names, "fp8"] if not torch.equal(cell_of(out[name], FOUR, 3), out["cell"])]
+    assert out["fp8"].isfinite().all()
+    assert not torch.equal(out["fp8"], out["simple"])
 
 
 def test_all_frames_see_the_picture(host: Host) -> None:
@@ -173,25 +239,14 @@ def test_two_stages_and_custom_sampling_agree_with_one(host: Host) -> None:
         "scheduler": "simple",
     }
     stage |= {"positive": g.conditioning(1)[0], "negative": g.conditioning(2)[0]}
-    first = g.add(
-        "KSamplerAdvanced", **stage, latent_image=node[1], add_noise="enable", start_at_step=0, end_at_step=2,
-        return_with_leftover_noise="enable",
-    )  # fmt: skip
+    first = halfway(g, node[0], node[1])
     second = g.add(
-        "KSamplerAdvanced", **stage, latent_image=first[0], add_noise="disable", start_at_step=2, end_at_step=99,
+        "KSamplerAdvanced", **stage, latent_image=first, add_noise="disable", start_at_step=2, end_at_step=99,
         return_with_leftover_noise="disable",
     )  # fmt: skip
-    g.probe("half", first[0])
+    g.probe("half", first)
     g.probe("two", second[0])
-    custom = g.add(
-        "SamplerCustomAdvanced",
-        noise=g.add("RandomNoise", noise_seed=7)[0],
-        guider=g.add("BasicGuider", model=node[0], conditioning=g.conditioning(1)[0])[0],
-        sampler=g.add("KSamplerSelect", sampler_name="euler")[0],
-        sigmas=g.add("BasicScheduler", model=node[0], scheduler="simple", steps=STEPS, denoise=1.0)[0],
-        latent_image=node[1],
-    )
-    g.probe("custom", custom[0])
+    g.probe("custom", custom(g, node[0], node[1]))
     out = host.run(g)
     assert torch.equal(out["one"], out["custom"])
     assert torch.allclose(out["one"], out["two"], atol=1e-5)
@@ -255,17 +310,20 @@ def test_start_and_end_percent(host: Host) -> None:
     g = Graph()
     image = picture(g)
     encoded(g, image)
-    for name, span in {"all": (0.0, 1.0), "late": (0.5, 1.0), "early": (0.0, 0.5), "never": (1.0, 0.0)}.items():
+    spans = {"all": (0.0, 1.0), "late": (0.5, 1.0), "early": (0.0, 0.5), "never": (1.0, 1.0), "none": (1.0, 0.0)}
+    for name, span in spans.items():
         node = recraft(g, FOUR, image=image, start_percent=span[0], end_percent=span[1])
         g.probe(name, g.sample(node[0], node[1], steps=8))
     g.probe("free", g.sample(g.flux()[0], empty(g, FOUR), steps=8))
     out = host.run(g)
-    tail = {name: cell_of(out[name], FOUR, 3) for name in ("all", "late", "early", "free", "never")}
+    tail = {name: cell_of(out[name], FOUR, 3) for name in (*spans, "free")}
     assert torch.equal(tail["all"], out["cell"])
     assert torch.equal(tail["late"], out["cell"])
     assert not torch.allclose(tail["early"], out["cell"], atol=1e-2)
     assert not torch.allclose(tail["early"], tail["free"], atol=1e-2)
     assert not torch.equal(cell_of(out["late"], FOUR, 0), cell_of(out["all"], FOUR, 0))
+    assert torch.equal(out["never"], out["free"])
+    assert torch.equal(out["none"], out["free"])
 
 
 def test_a_picture_of_any_shape_is_padded_to_the_cell(host: Host) -> None:
@@ -286,6 +344,10 @@ def test_a_picture_of_any_shape_is_padded_to_the_cell(host: Host) -> None:
         (lambda g: recraft(g, NINE, latent=empty(g, FOUR)), "does not divide into 3 columns"),
         (lambda g: recraft(g, NINE, recraft(g, FOUR)[0]), "the same layout"),
         (lambda g: recraft(g, FOUR, image=picture(g, batch=3)), "3 pictures can't be shared out"),
+        (
+            lambda g: recraft(g, FOUR, g.add("TestOtherModel", kind="SDXL", latents="SDXL")[0]),
+            "needs a FLUX.1 model",
+        ),
     ],
 )
 def test_mistakes_get_a_sentence(host: Host, build: Any, sentence: str) -> None:
@@ -301,3 +363,17 @@ def test_a_grid_of_another_size_than_the_pin_is_refused(host: Host) -> None:
     larger = g.add("EmptySD3LatentImage", width=4 * CELL, height=4 * CELL, batch_size=1)
     g.probe("z", g.sample(node[0], larger[0]))
     assert "same layout and size" in host.fails(g)
+
+
+def test_without_a_latent_an_empty_grid_of_the_trained_size_is_made(host: Host) -> None:
+    g = Graph()
+    image = g.add("TestImage", seed=1, height=352, width=352, batch=1)[0]
+    node = g.add(
+        "MakeAnythingReCraft", model=g.flux()[0], vae=g.vae()[0], image=image, frame=0, start_percent=0.0,
+        end_percent=1.0, **chosen(NINE),
+    )  # fmt: skip
+    g.probe("latent", node[1])
+    encoded(g, image)
+    out = host.run(g)
+    assert torch.equal(cell_of(out["latent"], NINE, 8), out["cell"])
+    assert out["latent"].shape == (1, 16, 132, 132)

@@ -11,6 +11,7 @@ import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
+import comfy.patcher_extension
 import comfy.sd
 import comfy.utils
 import folder_paths
@@ -166,6 +167,21 @@ class TestControlSeen(io.ComfyNode):
         return io.NodeOutput(torch.cat(Control.seen))
 
 
+class TestStale(io.ComfyNode):
+    """A MODEL with a wrapper that never asks the model and answers nothing but zeros, as a runaway step cache would."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestStale", inputs=[io.Model.Input("model")], outputs=[io.Model.Output()])
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        model = model.clone()
+        wrappers = comfy.patcher_extension.WrappersMP
+        model.add_wrapper_with_key(wrappers.PREDICT_NOISE, "test", lambda executor, x, *_, **__: torch.zeros_like(x))
+        return io.NodeOutput(model)
+
+
 class TestPack(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
@@ -177,6 +193,7 @@ class TestPack(ComfyExtension):
             TestOtherModel,
             TestControl,
             TestControlSeen,
+            TestStale,
         ]
 
 

@@ -1,0 +1,106 @@
+"""What the header of an asymmetric LoRA file must say, and what it turns out to be when it does not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from . import domains
+from .domains import Domain
+from .serpentine import Layout
+
+DOMAINS_KEY = "makeanything_domains"
+"""Header entry: a JSON list with one domain per head, in the order of the heads."""
+
+_KEY = re.compile(r"(?P<layer>.+)\.(?:lora_down\.weight|lora_ups\.(?P<head>\d+)\.weight|alpha)")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Shapes of one layer's update: A (rank, inputs), every B (outputs, rank)."""
+
+    rank: int
+    inputs: int
+    outputs: int
+
+
+def parse(key: str) -> tuple[str, int | None] | tuple[None, None]:
+    """Layer and head of a key; head None for A and alpha, both None for a foreign key."""
+    match = _KEY.fullmatch(key)
+    if not match:
+        return None, None
+    return match["layer"], None if match["head"] is None else int(match["head"])
+
+
+def read_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Layer], int]:
+    """Layers and the number of heads, from every key's shape; ValueError names the first thing that is off."""
+    if not any(".lora_ups." in key for key in shapes):
+        raise ValueError(f"no lora_ups in it, so it is no asymmetric LoRA. {_kind(shapes)}")
+    ups: dict[str, set[int]] = defaultdict(set)
+    for key in shapes:
+        layer, head = parse(key)
+        if layer is None:
+            raise ValueError(f"{key} does not belong in an asymmetric LoRA. {_kind(shapes)}")
+        ups[layer].update(() if head is None else (head,))
+    heads = max(len(found) for found in ups.values())
+    return {layer: _read_layer(layer, found, heads, shapes) for layer, found in ups.items()}, heads
+
+
+def _read_layer(name: str, found: set[int], heads: int, shapes: Mapping[str, tuple[int, ...]]) -> Layer:
+    if found != set(range(heads)):
+        raise ValueError(f"{name} has heads {sorted(found)} where other layers have {heads} heads; it is ragged")
+    down = shapes.get(f"{name}.lora_down.weight")
+    if down is None:
+        raise ValueError(f"{name} has no lora_down.weight, the A that its heads share")
+    if len(down) != 2:
+        raise ValueError(f"{name}.lora_down.weight has shape {down}, needed (rank, inputs)")
+    if shapes.get(f"{name}.alpha") not in ((), (1,)):
+        raise ValueError(f"{name} has no scalar alpha")
+    rank, inputs = down
+    outputs = next(iter(shapes[f"{name}.lora_ups.0.weight"]), 0)
+    for head in range(heads):
+        shape = shapes[f"{name}.lora_ups.{head}.weight"]
+        if shape != (outputs, rank):
+            raise ValueError(
+                f"{name}.lora_ups.{head}.weight has shape {shape}, needed {(outputs, rank)} to fit A {down}"
+            )
+    return Layer(rank, inputs, outputs)
+
+
+def _kind(keys: Iterable[str]) -> str:
+    """What the keys look like, for people who picked the wrong file."""
+    keys = list(keys)
+    if any("lora_up.weight" in key or "lora_B" in key for key in keys):
+        return "It looks like an ordinary LoRA: load it with the LoRA Stack or ComfyUI's LoRA loader."
+    if any("double_blocks.0" in key for key in keys):
+        return "It looks like a FLUX model: load it as the diffusion model."
+    if any("decoder" in key for key in keys):
+        return "It looks like a VAE."
+    return f"Its first keys are {', '.join(sorted(keys)[:3])}." if keys else "It holds no tensors."
+
+
+def read_domains(metadata: Mapping[str, str], heads: int) -> tuple[Domain, ...]:
+    """Domains of the heads: from the header, else the released files' tables by head count, else "Head N"."""
+    if DOMAINS_KEY not in metadata:
+        unnamed = tuple(Domain(f"Head {n}", Layout.of(9), domains.SUBJECT) for n in range(1, heads + 1))
+        return domains.RELEASED_BY_HEADS.get(heads, unnamed)
+    try:
+        known = tuple(Domain.from_json(entry) for entry in json.loads(metadata[DOMAINS_KEY]))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the header's {DOMAINS_KEY} is no JSON list ({error})") from None
+    if len(known) != heads:
+        raise ValueError(f"the header names {len(known)} domains, the file has {heads} heads")
+    check_names(known)
+    return known
+
+
+def check_names(heads: Iterable[Domain]) -> None:
+    """Refuse heads that share a name (in any case), since a head is chosen by it."""
+    seen: set[str] = set()
+    for head in heads:
+        if head.name.casefold() in seen:
+            raise ValueError(f"more than one head is of the domain {head.name}; a head is chosen by its name")
+        seen.add(head.name.casefold())
