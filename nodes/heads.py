@@ -8,10 +8,11 @@ from typing import Any
 import nodes
 from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
+from comfy_execution.graph_utils import GraphBuilder
 
 from ..makeanything.asymmetric_lora import AsymmetricLora
 from ..makeanything.domains import Domain
-from .catalog import domain_choices, domain_input, heads_input, open_heads
+from .catalog import choose, domain_input, heads_files, heads_input, open_heads, stamp
 from .patching import apply_head
 from .sockets import CATEGORY, DomainSocket
 
@@ -29,6 +30,13 @@ def _strength_input() -> io.Input:
     )
 
 
+def _model_input() -> io.Input:
+    return io.Model.Input(
+        "model",
+        tooltip="A FLUX.1 model from any loader, LoRAs welcome, without a head: a second head is added to the first.",
+    )
+
+
 def _outputs() -> list[io.Output]:
     return [
         io.Model.Output(tooltip="The model that draws the domain's grids."),
@@ -39,6 +47,7 @@ def _outputs() -> list[io.Output]:
 class LoadFluxWithDomain(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        files = heads_files()
         stock = nodes.UNETLoader.INPUT_TYPES()["required"]
         return io.Schema(
             node_id="MakeAnythingLoadFluxWithDomain",
@@ -55,11 +64,12 @@ class LoadFluxWithDomain(io.ComfyNode):
                     options=stock["weight_dtype"][0],
                     tooltip="How the weights are kept in memory, as in Load Diffusion Model; fp8 takes half of bf16.",
                 ),
-                heads_input(),
-                domain_input(),
+                heads_input(files),
+                domain_input(files),
                 _strength_input(),
             ],
             outputs=_outputs(),
+            enable_expand=True,
         )
 
     @classmethod
@@ -68,16 +78,25 @@ class LoadFluxWithDomain(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
+        """A replaced file runs the node again.  The host leaves out what is wired in."""
+        return stamp(heads)
+
+    @classmethod
     def execute(cls, unet_name: str, weight_dtype: str, heads: str, domain: str, strength: float) -> io.NodeOutput:
-        lora = open_heads(heads)
-        chosen = lora.domains[lora.find(domain)]
-        (model,) = nodes.UNETLoader().load_unet(unet_name, weight_dtype)
-        return io.NodeOutput(apply_head(model, lora, domain, strength), chosen)
+        # A mistake shows before the model, of many GB, is loaded.
+        choose(open_heads(heads), domain)
+        # As two nodes, so that the host keeps the loaded model when only the head changes.
+        graph = GraphBuilder()
+        model = graph.node("UNETLoader", unet_name=unet_name, weight_dtype=weight_dtype).out(0)
+        head = graph.node("MakeAnythingApplyDomainHead", model=model, heads=heads, domain=domain, strength=strength)
+        return io.NodeOutput(head.out(0), head.out(1), expand=graph.finalize())
 
 
 class ApplyDomainHead(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
+        files = heads_files()
         return io.Schema(
             node_id="MakeAnythingApplyDomainHead",
             display_name="Apply Domain Head",
@@ -85,9 +104,9 @@ class ApplyDomainHead(io.ComfyNode):
             description="Gives a FLUX.1 model from any loader the head of one domain.",
             search_aliases=["makeanything", "asymmetric lora", "making of"],
             inputs=[
-                io.Model.Input("model", tooltip="A FLUX.1 model from any loader, with or without other LoRAs."),
-                heads_input(),
-                domain_input(),
+                _model_input(),
+                heads_input(files),
+                domain_input(files),
                 _strength_input(),
             ],
             outputs=_outputs(),
@@ -99,21 +118,28 @@ class ApplyDomainHead(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
+        """As in Load FLUX with Domain."""
+        return stamp(heads)
+
+    @classmethod
     def execute(cls, model: ModelPatcher, heads: str, domain: str, strength: float) -> io.NodeOutput:
         lora = open_heads(heads)
-        return io.NodeOutput(apply_head(model, lora, domain, strength), lora.domains[lora.find(domain)])
+        chosen = choose(lora, domain)
+        return io.NodeOutput(apply_head(model, lora, domain, strength), chosen)
 
 
 class MixDomainHeads(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names = domain_choices()
+        files = heads_files()
         rows: list[io.Input] = []
         for row in range(1, MIX_ROWS + 1):
-            rows.append(domain_input(f"domain_{row}", names[(row - 1) % len(names)]))
+            rows.append(domain_input(files, row))
             rows.append(
                 io.Float.Input(
                     f"weight_{row}",
+                    display_name=f"weight {row}",
                     default=0.5 if row <= 2 else 0.0,
                     min=-10.0,
                     max=10.0,
@@ -128,8 +154,8 @@ class MixDomainHeads(io.ComfyNode):
             description="Gives a FLUX.1 model a weighted mix of domains, for a making-of between two of them.",
             search_aliases=["makeanything", "asymmetric lora", "blend domains", "merge heads"],
             inputs=[
-                io.Model.Input("model", tooltip="A FLUX.1 model from any loader, with or without other LoRAs."),
-                heads_input(),
+                _model_input(),
+                heads_input(files),
                 *rows,
                 _strength_input(),
             ],
@@ -142,12 +168,17 @@ class MixDomainHeads(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
+        """As in Load FLUX with Domain."""
+        return stamp(heads)
+
+    @classmethod
     def execute(cls, model: ModelPatcher, heads: str, strength: float, **rows: Any) -> io.NodeOutput:
         lora = open_heads(heads)
         mix: dict[str, float] = defaultdict(float)
         for row in range(1, MIX_ROWS + 1):
             if weight := rows[f"weight_{row}"]:
-                mix[rows[f"domain_{row}"]] += weight
+                mix[choose(lora, rows[f"domain_{row}"]).name] += weight
         domain = _main_domain(lora, mix)
         return io.NodeOutput(apply_head(model, lora, mix, strength), domain)
 

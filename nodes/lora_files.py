@@ -20,6 +20,7 @@ from .catalog import LORAS, is_safetensors
 from .models import linear_shape
 
 NAMES_SHOWN = 10
+OFF = "off (strength 0)"
 
 Targets = Mapping[str, Any]
 """Name of a layer in LoRA files -> the host's key of its weight."""
@@ -56,32 +57,41 @@ class StackedLora:
 
 def apply(model: ModelPatcher | None, clip: comfy.sd.CLIP | None, lora: StackedLora) -> tuple[Any, Any, str]:
     """(model, clip, report) with the LoRA applied to what is there, as the stock loader does it."""
+    if not lora.model and not lora.clip:
+        return model, clip, f"{lora.name}: {OFF}"
     state = comfy.utils.load_torch_file(lora.path, safe_load=True)
     on_model = model if lora.model else None
     on_clip = clip if lora.clip else None
     patched_model, patched_clip = comfy.sd.load_lora_for_models(on_model, on_clip, dict(state), lora.model, lora.clip)
-    return patched_model or model, patched_clip or clip, _report(state, lora, on_model, on_clip)
+    return patched_model or model, patched_clip or clip, _report(state, lora, model, clip)
 
 
 def _report(state: dict[str, Any], lora: StackedLora, model: ModelPatcher | None, clip: comfy.sd.CLIP | None) -> str:
+    """The file's layers on the sides that are on; the layers of a side at strength 0 are not counted."""
     state = comfy.lora_convert.convert_lora(state)
-    targets: dict[str, Any] = {}
+    on: dict[str, Any] = {}
+    off: dict[str, Any] = {}
     applied: set[str] = set()
     if model is not None:
         targets = comfy.lora.model_lora_keys_unet(model.model, {})
-        applied |= _applied(state, model, targets)
+        (on if lora.model else off).update(targets)
+        applied |= _applied(state, model, targets) if lora.model else set()
     if clip is not None:
-        clip_targets = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
-        applied |= _applied(state, clip.patcher, clip_targets)
-        targets |= clip_targets
-    layers = sorted({layer_of(key, targets) for key in state})
+        targets = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
+        (on if lora.clip else off).update(targets)
+        applied |= _applied(state, clip.patcher, targets) if lora.clip else set()
+    layers = sorted({layer_of(key, on | off) for key in state} - (off.keys() - on.keys()))
     missing = [layer for layer in layers if layer not in applied]
     text = f"{lora.name}: {len(layers) - len(missing)} of {len(layers)} layers applied"
-    text += f" (model {lora.model:g}, clip {lora.clip:g})"
+    text += f" (model {_strength(lora.model)}, clip {_strength(lora.clip)})"
     if missing:
         text += f"; not applied: {_shorten(missing)}"
         logging.warning("MakeAnything: %s", text)
     return text
+
+
+def _strength(value: float) -> str:
+    return f"{value:g}" if value else OFF
 
 
 def _applied(state: dict[str, Any], patcher: ModelPatcher, targets: Targets) -> set[str]:
@@ -100,8 +110,7 @@ def _applied(state: dict[str, Any], patcher: ModelPatcher, targets: Targets) -> 
 
 def _fits(patch: Any, patcher: ModelPatcher, target: Any) -> bool:
     """False when a plain LoRA's shape is not its layer's, which the host only logs while it samples."""
-    # A tuple is a part of a layer: its shape is not the layer's own.
-    if getattr(patch, "name", "") != "lora" or not isinstance(target, str):
+    if getattr(patch, "name", "") != "lora":
         return True
     up, down, *rest = patch.weights
     shape = linear_shape(patcher, target)

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..makeanything.lora_info import trigger_words
-from .catalog import lora_files
+from .catalog import lora_files, stamp
 from .lora_files import StackedLora, apply
 from .sockets import CATEGORY, LoraStackSocket
 
@@ -52,6 +52,11 @@ class LoraStack(io.ComfyNode):
     def validate_inputs(cls, lora_1: str, lora_2: str, lora_3: str, lora_4: str, lora_5: str) -> bool:
         """Names the files, so that a missing one stops the graph only when its row is on, and execute explains it."""
         return True
+
+    @classmethod
+    def fingerprint_inputs(cls, **rows: Any) -> list[str]:
+        """A file that is replaced runs the node again, when its row is on.  The host leaves out what is wired in."""
+        return [stamp(rows.get(f"lora_{row}", NONE)) for row in range(1, ROWS + 1) if rows.get(f"on_{row}", True)]
 
     @classmethod
     def execute(
@@ -95,10 +100,30 @@ def _or_block(value: Any, kind: str) -> Any:
 def _row(row: int, files: list[str]) -> list[io.Input]:
     strength = {"default": 1.0, "min": -100.0, "max": 100.0, "step": 0.01}
     return [
-        io.Boolean.Input(f"on_{row}", default=True, tooltip="Off leaves the LoRA out and keeps its settings."),
-        io.Combo.Input(f"lora_{row}", options=files, tooltip="An ordinary LoRA in the loras folder (.safetensors)."),
-        io.Float.Input(f"model_{row}", **strength, tooltip="Strength on the model: 1 as trained, 0 not at all."),
-        io.Float.Input(f"clip_{row}", **strength, tooltip="Strength on the CLIP: 1 as trained, 0 not at all."),
+        io.Boolean.Input(
+            f"on_{row}",
+            display_name=f"on {row}",
+            default=True,
+            tooltip="Off leaves the LoRA out and keeps its settings.",
+        ),
+        io.Combo.Input(
+            f"lora_{row}",
+            display_name=f"LoRA {row}",
+            options=files,
+            tooltip="An ordinary LoRA in the loras folder (.safetensors).",
+        ),
+        io.Float.Input(
+            f"model_{row}",
+            display_name=f"model strength {row}",
+            **strength,
+            tooltip="Strength on the model: 1 as trained, 0 not at all.",
+        ),
+        io.Float.Input(
+            f"clip_{row}",
+            display_name=f"clip strength {row}",
+            **strength,
+            tooltip="Strength on the CLIP: 1 as trained, 0 not at all.",
+        ),
     ]
 
 
