@@ -44,7 +44,21 @@ def _outputs() -> list[io.Output]:
     ]
 
 
-class LoadFluxWithDomain(io.ComfyNode):
+class HeadNode(io.ComfyNode):
+    """What the nodes that choose from a heads file share."""
+
+    @classmethod
+    def validate_inputs(cls, heads: str, domain: str) -> bool:
+        """Names both, so that execute explains a value that is no longer offered, not the host's list check."""
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
+        """A replaced file runs the node again.  The host leaves out what is wired in."""
+        return stamp(heads)
+
+
+class LoadFluxWithDomain(HeadNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         files = heads_files()
@@ -73,16 +87,6 @@ class LoadFluxWithDomain(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, heads: str, domain: str) -> bool:
-        """Names both, so that execute explains a value that is no longer offered, not the host's list check."""
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
-        """A replaced file runs the node again.  The host leaves out what is wired in."""
-        return stamp(heads)
-
-    @classmethod
     def execute(cls, unet_name: str, weight_dtype: str, heads: str, domain: str, strength: float) -> io.NodeOutput:
         # A mistake shows before the model, of many GB, is loaded.
         choose(open_heads(heads), domain)
@@ -93,7 +97,7 @@ class LoadFluxWithDomain(io.ComfyNode):
         return io.NodeOutput(head.out(0), head.out(1), expand=graph.finalize())
 
 
-class ApplyDomainHead(io.ComfyNode):
+class ApplyDomainHead(HeadNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         files = heads_files()
@@ -113,23 +117,13 @@ class ApplyDomainHead(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, heads: str, domain: str) -> bool:
-        """As in Load FLUX with Domain."""
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
-        """As in Load FLUX with Domain."""
-        return stamp(heads)
-
-    @classmethod
     def execute(cls, model: ModelPatcher, heads: str, domain: str, strength: float) -> io.NodeOutput:
         lora = open_heads(heads)
         chosen = choose(lora, domain)
         return io.NodeOutput(apply_head(model, lora, domain, strength), chosen)
 
 
-class MixDomainHeads(io.ComfyNode):
+class MixDomainHeads(HeadNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         files = heads_files()
@@ -164,13 +158,8 @@ class MixDomainHeads(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, heads: str, domain_1: str, domain_2: str, domain_3: str, domain_4: str) -> bool:
-        """As in Load FLUX with Domain."""
+        """As in the other head nodes, for every row."""
         return True
-
-    @classmethod
-    def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
-        """As in Load FLUX with Domain."""
-        return stamp(heads)
 
     @classmethod
     def execute(cls, model: ModelPatcher, heads: str, strength: float, **rows: Any) -> io.NodeOutput:
