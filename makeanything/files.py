@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,7 +35,11 @@ def save_safetensors(
 ) -> None:
     """Save tensors atomically, with text metadata in the header."""
     with atomic(path) as temporary:
+        # safetensors lets nobody but its user read what it writes; models are for all that other files are for.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file({key: t.detach().contiguous() for key, t in tensors.items()}, temporary, dict(metadata or {}))
+        temporary.chmod(stat.S_IMODE(mode))
 
 
 @contextmanager

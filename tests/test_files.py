@@ -176,3 +176,10 @@ def test_a_cut_header_that_starts_like_a_pickle_is_no_pickle(tmp_path):
     path.write_bytes((0x0280).to_bytes(8, "little") + b'{"a":')
     with pytest.raises(ValueError, match="it is cut short"), open_safetensors(path):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_safetensors_can_be_read_by_whom_other_files_can(tmp_path):
+    (tmp_path / "plain").write_text("")
+    save_safetensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
