@@ -36,9 +36,9 @@ def write(path: Path, pieces: list[Piece]) -> None:
     text = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>MakeAnything demo</title><style>{_STYLE}</style>"
-        "<h1>MakeAnything: how a picture is made</h1><p>From left to right: the sequence as it plays, the grid that a "
-        "model draws (rows alternate direction), and its frames in time order. These grids were drawn by a program, or "
-        f"are your own; in ComfyUI, FLUX draws them.</p>\n{body}</html>\n"
+        "<h1>MakeAnything: how a picture is made</h1><p>From left to right: the sequence as it plays, the grid that "
+        "the model drew (rows alternate direction), and its frames in time order. The model is FLUX-nano, a FLUX of 7 "
+        f"million parameters that comes with the pack; FLUX.1-dev draws the same way, large.</p>\n{body}</html>\n"
     )
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import extract, frames, heads, lora_stack, prompt, recraft, sequence
+from . import extract, frames, heads, lora_stack, nano, prompt, recraft, sequence
 
 
 class MakeAnything(ComfyExtension):
@@ -15,8 +15,10 @@ class MakeAnything(ComfyExtension):
             *recraft.NODES,
             *frames.NODES,
             *sequence.NODES,
+            *nano.NODES,
         ]
 
 
 async def comfy_entrypoint() -> MakeAnything:
+    nano.offer_models()
     return MakeAnything()

@@ -25,8 +25,9 @@ HOST = {
     "node_helpers",
     "server",
 }
-SD_SCRIPTS = {"library", "networks"}
+SD_SCRIPTS = {"flux_train_network", "library", "networks", "train_network"}
 """Top-level names that belong to sd-scripts."""
+TRAINING = {"accelerate", "av", "came_pytorch", "toml", "tqdm"}
 
 FORBIDDEN_MODULES = {
     "ctypes", "ftplib", "http", "importlib", "marshal", "multiprocessing", "pickle", "pip", "pkgutil", "requests",
@@ -75,8 +76,8 @@ def allowed(folder: str) -> tuple[set[str], set[str]]:
         "makeanything": ({"makeanything"}, STDLIB | METHOD),
         # Absolutely, "nodes" is ComfyUI's.
         "nodes": ({"nodes", "makeanything"}, STDLIB | METHOD | HOST | {"nodes"}),
-        "training": ({"training"}, STDLIB | METHOD | SD_SCRIPTS | {"makeanything", "training", "tqdm"}),
-        "demo": ({"demo"}, STDLIB | METHOD | {"makeanything", "training", "demo", "tqdm"}),
+        "training": ({"training"}, STDLIB | METHOD | TRAINING | SD_SCRIPTS | {"makeanything", "training"}),
+        "demo": ({"demo"}, STDLIB | METHOD | {"makeanything", "training", "demo", "tqdm", "matplotlib"}),
     }[folder]
 
 

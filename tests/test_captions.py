@@ -24,7 +24,9 @@ def test_flags_are_read_and_taken_out(caption, text, head):
         assert read_flags(caption) == (text, head)
 
 
-@pytest.mark.parametrize("flag", ["--lora_up", "--lora_up 0", "--lora_up_cur -1", "--lora_up x", "--lora_up 1 --lora_up 2"])
+@pytest.mark.parametrize(
+    "flag", ["--lora_up", "--lora_up 0", "--lora_up_cur -1", "--lora_up x", "--lora_up 1 --lora_up 2"]
+)
 def test_wrong_flags_are_refused(flag):
     with pytest.raises(ValueError, match="head"):
         read_flags(f"a cat {flag}")

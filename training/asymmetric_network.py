@@ -108,6 +108,20 @@ class AsymmetricNetwork(HeadNetwork):
         self.merge(unet, weights_sd, device)
 
 
+def plan(
+    arguments: Mapping[str, object], weights: str | os.PathLike[str] | None = None
+) -> tuple[tuple[Domain, ...], frozenset[int]]:
+    """The heads that create_network makes of these options, and which of them (from 0) do not train.
+
+    With `weights` those of that file, which create_network_from_weights makes.
+    """
+    options = Options.read(arguments)
+    if weights is not None:
+        return AsymmetricLora.open(weights).domains, frozenset()
+    old = AsymmetricLora.open(options.add_to).domains if options.add_to else ()
+    return (*old, *options.read_domains()), frozenset(() if options.trains_a else range(len(old)))
+
+
 def create_network(
     multiplier: float,
     network_dim: int | None,
@@ -139,6 +153,7 @@ def create_network(
         layers = options.select(linear_layers(unet))
         network = AsymmetricNetwork(unet, new, rank, alpha, layers, options.drop)
         network.freeze(not options.trains_a)
+    network.leave_idle_on_cpu(options.idle_heads == "cpu")
     network.set_multiplier(multiplier)
     return network
 
@@ -170,6 +185,7 @@ def create_network_from_weights(
     if not for_inference:
         network = _like(lora, lora.domains, unet, options)
         network.freeze(not options.trains_a)
+        network.leave_idle_on_cpu(options.idle_heads == "cpu")
         if options.domains and [d.name for d in options.read_domains()] != [d.name for d in lora.domains]:
             raise ValueError(f"{lora.path.name} has the heads {names}: drop the option domains, or name the same")
         state = lora.read()

@@ -87,6 +87,16 @@ class HeadNetwork(nn.Module):
         """
         self.route.heads = tuple(domains.find(self.domains, domain) for domain in wanted)
 
+    @property
+    def idle_on_cpu(self) -> bool:
+        """Whether heads wait on the CPU (see idle_heads.IdleHeads)."""
+        return self.layer(self.targets[0]).ups_stay
+
+    def leave_idle_on_cpu(self, leave: bool) -> None:
+        """Whether to() leaves the heads on the CPU, to be moved one by one when they are used."""
+        for name in self.targets:
+            self.layer(name).ups_stay = leave
+
     def layer(self, name: str) -> AsymmetricLinear:
         """The module of a layer by its BFL name."""
         module = self.get_submodule(lora_name(name))

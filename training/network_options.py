@@ -29,6 +29,7 @@ class Options:
     layers: a regular expression searched in BFL layer names, e.g. img_attn|linear1.
     train_double_block_indices, train_single_block_indices: as kohya's: "all", "none" or e.g. "0-5,9".
     dropout, rank_dropout, module_dropout: probabilities, as kohya's.
+    idle_heads: "cpu" keeps heads that the batch does not use, and their optimizer state, out of the card's memory.
     """
 
     domains: str = ""
@@ -40,6 +41,11 @@ class Options:
     dropout: str = ""
     rank_dropout: str = ""
     module_dropout: str = ""
+    idle_heads: str = ""
+
+    def __post_init__(self) -> None:
+        if self.idle_heads not in ("", "cpu"):
+            raise ValueError(f"idle_heads is cpu, or not given; got {self.idle_heads!r}")
 
     @classmethod
     def read(cls, arguments: Mapping[str, object]) -> Options:

@@ -59,6 +59,9 @@ class Dropout:
 class AsymmetricLinear(nn.Module):
     """A (rank, in) and every head's B (out, rank) of one linear layer.  A starts random, B at zero."""
 
+    ups_stay = False
+    """Whether to() leaves every B on the CPU."""
+
     def __init__(self, layer: nn.Linear, rank: int, alpha: float, heads: int, dropout: Dropout | None = None) -> None:
         super().__init__()
         # skip_init: drawing random numbers for 21 heads that start at zero takes minutes at full size.
@@ -72,6 +75,12 @@ class AsymmetricLinear(nn.Module):
         self.register_buffer("alpha", torch.tensor(float(alpha)))
         self.scale = alpha / rank
         self.dropout = dropout or Dropout()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AsymmetricLinear:
+        super()._apply(fn, recurse)
+        if self.ups_stay:
+            self.lora_ups._apply(Tensor.cpu)
+        return self
 
     def up(self, head: int) -> nn.Parameter:
         """B of a head."""

@@ -1,0 +1,194 @@
+"""Measure the paper's claims in miniature, with FLUX-nano: `python -m demo.evaluate` writes docs/evaluation.md.
+
+Everything is seeded; what a trial found is kept in runs/evaluation, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from makeanything.files import atomic
+from makeanything.flux import Flux
+from makeanything.merge import merge
+from makeanything.serpentine import Layout
+from training.head_network import HeadNetwork
+from training.settings import Settings
+
+from . import data, judge, report, style
+from .data import Data
+from .domains import PROCESSES, process
+from .nano import STYLE, load_autoencoder, load_flux, read
+from .train import RANK, Draw, attach_heads, attach_lora, fit
+from .trial import FRAMES, LAYOUT, Scores, Studio, held_out, score
+
+RUNS = Path("runs/evaluation")
+BATCH = 12
+NAMES = [p.name for p in PROCESSES]
+
+IMBALANCED = {"Colouring": 50, "Bricks": 300, "Rings": 3000}
+"""Sequences of each process in the ablation."""
+
+ADDED = "Carving"
+FEW = (10, 25, 50)
+"""Sequences of the process that is added, and of each that was there before."""
+OLD = 100
+
+PROMPTS = 24
+"""Held-out prompts a process in the first two experiments; the others draw a few of every process."""
+EACH = 5
+
+Rows = dict[str, Scores]
+
+
+def ablation(seed: int) -> Rows:
+    """Table 2 of the paper: no LoRA, one LoRA for all processes, one for each, and one asymmetric LoRA.
+
+    All have the same rank and as many steps; batches take sequences as often as there are.
+    """
+    names = list(IMBALANCED)
+    sequences = _load("imbalanced", IMBALANCED)
+    shares = np.array(list(IMBALANCED.values())) / sum(IMBALANCED.values())
+
+    def rows(title: str, flux: Flux, names: Sequence[str], heads: HeadNetwork | None = None) -> Rows:
+        return {f"{title} | {name}": _trial(flux, name, seed, heads) for name in names}
+
+    found = rows("base", load_flux(), names)
+    flux = load_flux()
+    _fit(attach_lora(flux), flux, _draw(sequences, names, shares), f"one_{seed}", seed, 240)
+    found |= rows("one LoRA", flux, names)
+    for name in names:
+        flux = load_flux()
+        _fit(attach_lora(flux), flux, _draw(sequences, [name]), f"own_{name}_{seed}", seed, 240)
+        found |= rows("LoRA per process", flux, [name])
+    flux = load_flux()
+    heads = _heads(flux, names)
+    _fit(heads, flux, _draw(sequences, names, shares), f"asymmetric_{seed}", seed, 240, heads)
+    return found | rows("asymmetric LoRA", flux, names, heads)
+
+
+def adding(seed: int) -> Rows:
+    """A head added to nine with A frozen, from few sequences, against a new LoRA from the same ones."""
+    old = [name for name in NAMES if name != ADDED]
+    sequences = _load("old", dict.fromkeys(old, OLD))
+    flux = load_flux()
+    ten = _heads(flux, NAMES)
+    _fit(ten, flux, _draw(sequences, old), f"nine_{seed}", seed, 300, ten)
+    start = {name: value.clone() for name, value in ten.state_dict().items()}
+    found = {}
+    for count in FEW:
+        few = _draw(_load(f"few_{count}_{seed}", {ADDED: count}, seed), [ADDED])
+        flux = load_flux()
+        ten = _heads(flux, NAMES)
+        ten.load_state_dict(start)
+        ten.freeze(shared=True, heads=[NAMES.index(name) for name in old])
+        _fit(ten, flux, few, f"added_{count}_{seed}", seed, 100, ten)
+        found[f"{count} sequences | added head"] = _trial(flux, ADDED, seed, ten)
+        flux = load_flux()
+        _fit(attach_lora(flux), flux, few, f"fresh_{count}_{seed}", seed, 100)
+        found[f"{count} sequences | new LoRA"] = _trial(flux, ADDED, seed)
+    return found
+
+
+def recraft(seed: int) -> Rows:
+    """The tail encoded alone in training, or cut from the latents of whole grids, or no ReCraft training at all.
+
+    All are then given pictures encoded alone, as every user's picture is.
+    """
+    scenes = held_out(NAMES, EACH, seed)
+    tails, given = Studio().pictures(scenes)
+    found = {}
+    for title, encode in (("pinned only", None), ("tail from the grid", data.whole), ("tail alone", data.tail_alone)):
+        flux = load_flux()
+        heads = attach_heads(flux, FRAMES)
+        if encode is not None:
+            sequences = _load(encode.__name__, dict.fromkeys(NAMES, 60), encode=encode)
+            lora = attach_lora(flux)
+            _fit(lora, flux, _draw(sequences, NAMES), f"recraft_{encode.__name__}_{seed}", seed, 200, heads, LAYOUT)
+        drawn = Studio().draw(flux, scenes, seed, heads, tails)
+        found[title] = {**score(drawn, scenes), "psnr": judge.psnr(drawn[:, -1], given)}
+    return found
+
+
+def stacking(seed: int) -> Rows:
+    """The style LoRA, trained on no process, stacked on the heads."""
+    scenes = held_out(NAMES, EACH, seed)
+    found = {}
+    for strength in (0.0, 0.5, 1.0):
+        flux = Flux.from_state_dict(merge(load_flux().state_dict(), read(STYLE), strength))
+        words = f", {style.PHRASE}" if strength else ""
+        drawn = Studio().draw(flux, scenes, seed, attach_heads(flux, FRAMES), suffix=words)
+        found[f"strength {strength}"] = {**score(drawn, scenes), "night": judge.by_night(drawn)}
+    return found
+
+
+def _load(name: str, counts: dict[str, int], seed: int = 7, encode: data.Encode = data.alone) -> Data:
+    keys = {(process, FRAMES): count for process, count in counts.items()}
+    return data.load(RUNS / f"{name}.safetensors", load_autoencoder(), keys, seed, encode)
+
+
+def _heads(flux: Flux, names: Sequence[str]) -> HeadNetwork:
+    network = HeadNetwork(flux, [data.domain(process(name), FRAMES) for name in names], rank=RANK, alpha=RANK)
+    network.attach(flux)
+    return network
+
+
+def _draw(sequences: Data, names: Sequence[str], shares: np.ndarray | None = None) -> Draw:
+    def draw(rng: np.random.Generator) -> tuple[Tensor, list[str], list[str]]:
+        picked = [str(name) for name in rng.choice(names, BATCH, p=shares)]
+        return *data.batch(sequences, [(name, FRAMES) for name in picked], rng), picked
+
+    return draw
+
+
+def _fit(
+    network: HeadNetwork,
+    flux: Flux,
+    draw: Draw,
+    name: str,
+    seed: int,
+    steps: int,
+    heads: HeadNetwork | None = None,
+    held: Layout | None = None,
+) -> None:
+    settings = Settings(steps=steps, lr=1e-3, seed=100 + seed, mixed_precision="bf16")
+    fit(network, flux, draw, settings, RUNS / f"{name}.safetensors", [heads] if heads else [], held)
+
+
+def _trial(flux: Flux, name: str, seed: int, heads: HeadNetwork | None = None) -> Scores:
+    scenes = held_out([name], PROMPTS, seed)
+    return score(Studio().draw(flux, scenes, seed, heads), scenes)
+
+
+EXPERIMENTS: dict[str, Callable[[int], Rows]] = {
+    "ablation": ablation,
+    "adding": adding,
+    "recraft": recraft,
+    "stacking": stacking,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
+    parser.add_argument("experiments", nargs="*", choices=[*EXPERIMENTS, []], help="experiments to run (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with its own seed (default 3)")
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default docs)")
+    options = parser.parse_args()
+    runs = [(name, seed) for name in options.experiments or EXPERIMENTS for seed in range(options.seeds)]
+    for name, seed in tqdm(runs, desc="experiments"):
+        found = RUNS / f"{name}_{seed}.json"
+        if not found.exists():
+            rows = EXPERIMENTS[name](seed)
+            with atomic(found) as temporary:
+                temporary.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        report.write(options.out, RUNS)
+
+
+if __name__ == "__main__":
+    main()

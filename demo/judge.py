@@ -1,0 +1,90 @@
+"""What a drawn sequence is worth, measured by the program that drew the training data: no taste, no other model.
+
+Frames are uint8 or float 0..255, (F, s, s, 3), in time order.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from . import domains
+from .domains import COLOURS, SIZES, Scene
+
+VISIBLE = 40.0
+"""A difference of a channel, of 255, that the eye sees at once (an autoencoder's errors lie below)."""
+SEEDS = 3
+"""Places and scales of a subject that a drawing is compared with."""
+LOOK = 16
+"""Pictures are compared at this edge in pixels: what is where, not how its edges were drawn."""
+
+
+def in_order(frames: np.ndarray) -> float:
+    """Share of the steps that come nearer to the last frame, 0..1; frames in random order get about a half."""
+    return float((np.diff(_left(frames)) < 0).mean())
+
+
+def monotone(frames: np.ndarray) -> float:
+    """Of what is finished in a frame (as in the last one, unlike the first), the share that stays so in the next."""
+    last = frames[-1].astype(float)
+    final = np.abs(frames[:-1] - last).max(-1) < VISIBLE
+    final &= np.abs(frames[0] - last).max(-1) >= VISIBLE
+    stays = final[:-1] & final[1:]
+    return float(stays.sum() / max(final[:-1].sum(), 1))
+
+
+def recognised(process: str, picture: np.ndarray) -> tuple[str, str]:
+    """(subject, colour) of a finished picture (s, s, 3): those of the nearest of the process's own."""
+    names, templates = _templates(process)
+    errors = ((templates - _look(picture)) ** 2).mean((1, 2, 3))
+    return names[int(errors.argmin())]
+
+
+def distance(frames: np.ndarray, process: str, subject: str, colour: str, size: str) -> float:
+    """Root mean square difference, 0..255, from the sequence that the prompt asks for, at its nearest place."""
+    wanted = _sequences(process, subject, colour, size, len(frames))
+    looks = np.stack([_look(frame) for frame in frames])
+    return float(np.sqrt(((wanted - looks) ** 2).mean((1, 2, 3, 4)).min()))
+
+
+def psnr(drawn: np.ndarray, wanted: np.ndarray) -> float:
+    """Peak signal to noise ratio of pictures (N, s, s, 3), uint8, in dB, over all of them."""
+    return float(10 * np.log10(255**2 / ((drawn.astype(float) - wanted) ** 2).mean()))
+
+
+def by_night(frames: np.ndarray) -> float:
+    """Share of the corners of frames (..., s, s, 3), where nothing is drawn, that are nearer to night than to paper."""
+    corners = frames[..., :4, :4, :].astype(float)
+    return float((corners.mean((-1, -2, -3)) < 128).mean())
+
+
+def _left(frames: np.ndarray) -> np.ndarray:
+    """Mean squared difference of every frame from the last, (F,)."""
+    return ((frames.astype(float) - frames[-1]) ** 2).mean((1, 2, 3))
+
+
+def _look(picture: np.ndarray) -> np.ndarray:
+    rgb = Image.fromarray(picture.round().clip(0, 255).astype(np.uint8))
+    return np.asarray(rgb.resize((LOOK, LOOK), Image.Resampling.BOX), float)
+
+
+@lru_cache(maxsize=len(domains.PROCESSES))
+def _templates(process: str) -> tuple[list[tuple[str, str]], np.ndarray]:
+    """Names and looks of everything that a process can make."""
+    scenes = [
+        Scene(process, subject, colour, size, seed)
+        for subject in domains.process(process).subjects
+        for colour in COLOURS
+        for size in SIZES
+        for seed in range(SEEDS)
+    ]
+    looks = np.stack([_look(domains.finished(scene, 64)) for scene in scenes])
+    return [(scene.subject, scene.colour) for scene in scenes], looks
+
+
+@lru_cache(maxsize=4096)
+def _sequences(process: str, subject: str, colour: str, size: str, frames: int) -> np.ndarray:
+    scenes = (Scene(process, subject, colour, size, seed) for seed in range(SEEDS))
+    return np.stack([[_look(frame) for frame in domains.draw(scene, frames, 64)] for scene in scenes])

@@ -1,0 +1,115 @@
+"""Draw many sequences with FLUX-nano at once and score them: the tools of `python -m demo.evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from makeanything import flow, recraft, serpentine
+from makeanything.autoencoder import Autoencoder
+from makeanything.flux import LATENT_CHANNELS, Flux
+from makeanything.recraft import Cells
+from makeanything.serpentine import PIXELS_PER_LATENT
+from makeanything.text_encoder import TextEncoder
+from training.head_network import HeadNetwork
+
+from . import data, domains, judge
+from .domains import Scene
+from .nano import CFG, GRID, GUIDANCE, load_autoencoder, load_text
+
+FRAMES = 9
+LAYOUT = data.LAYOUTS[FRAMES]
+STEPS = 12
+TOGETHER = 24
+"""Grids drawn at once."""
+
+Scores = dict[str, float]
+
+
+def held_out(names: Sequence[str], count: int, seed: int) -> list[Scene]:
+    """`count` scenes of each process, of subjects that no training sequence of it shows."""
+    rng = np.random.default_rng(seed)
+    return [domains.random_scene(rng, name, held_out=True) for name in names for _ in range(count)]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What stands around a model under trial."""
+
+    text: TextEncoder = field(default_factory=load_text)
+    autoencoder: Autoencoder = field(default_factory=load_autoencoder)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        flux: Flux,
+        scenes: Sequence[Scene],
+        seed: int,
+        heads: HeadNetwork | None = None,
+        tails: Tensor | None = None,
+        suffix: str = "",
+    ) -> np.ndarray:
+        """The sequences of the scenes' prompts, uint8 (N, 9, 64, 64, 3).
+
+        `heads` is attached to the model; the scenes' processes choose among its heads.  `tails` (N, 16, 8, 8) are held.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        drawn = []
+        for start in range(0, len(scenes), TOGETHER):
+            some = slice(start, start + TOGETHER)
+            if heads is not None:
+                heads.choose([scene.process for scene in scenes[some]] * 2)
+            cells = {} if tails is None else {LAYOUT.tail: tails[some]}
+            drawn.append(self._draw(flux, [_prompt(scene) + suffix for scene in scenes[some]], cells, generator))
+        return np.concatenate(drawn)
+
+    def _draw(self, flux: Flux, prompts: list[str], cells: Cells, generator: torch.Generator) -> np.ndarray:
+        count, edge = len(prompts), GRID // PIXELS_PER_LATENT
+        txt, vec = self.text.encode(prompts + [""] * count)
+        guidance = torch.full((2 * count,), GUIDANCE)
+
+        def velocity(latents: Tensor, t: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                both = flux(torch.cat([latents] * 2), torch.cat([t] * 2), txt, vec, guidance).float()
+            wanted, free = both.chunk(2)
+            return free + CFG * (wanted - free)
+
+        noise = torch.randn(count, LATENT_CHANNELS, edge, edge, generator=generator)
+        latents = flow.sample(velocity, noise, flow.schedule(STEPS), lambda x: recraft.paste(x, LAYOUT, cells))
+        return to_bytes(serpentine.split(self.autoencoder.decode(latents), LAYOUT))
+
+    @torch.no_grad()
+    def pictures(self, scenes: Sequence[Scene]) -> tuple[Tensor, np.ndarray]:
+        """The finished pictures encoded alone, (N, 16, 8, 8), and decoded again, uint8 (N, 64, 64, 3)."""
+        finished = np.stack([domains.finished(scene, data.cell(FRAMES)) for scene in scenes])
+        cells = data.alone(self.autoencoder, finished)
+        return cells, to_bytes(self.autoencoder.decode(cells))
+
+
+def to_bytes(pictures: Tensor) -> np.ndarray:
+    return (pictures * 255).round().byte().numpy()
+
+
+def _prompt(scene: Scene) -> str:
+    return data.prompt(domains.process(scene.process), scene.caption, FRAMES)
+
+
+def score(drawn: np.ndarray, scenes: Sequence[Scene]) -> Scores:
+    """Means over sequences (N, F, s, s, 3) of what `demo.judge` measures."""
+    rows = [_score(frames, scene) for frames, scene in zip(drawn, scenes, strict=True)]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def _score(frames: np.ndarray, scene: Scene) -> Scores:
+    subject, colour = judge.recognised(scene.process, frames[-1])
+    return {
+        "order": judge.in_order(frames),
+        "monotone": judge.monotone(frames),
+        "subject": float(subject == scene.subject),
+        "colour": float(colour == scene.colour),
+        "distance": judge.distance(frames, scene.process, scene.subject, scene.colour, scene.size),
+    }

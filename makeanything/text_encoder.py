@@ -1,0 +1,67 @@
+"""FLUX-nano's text encoder: a few words to the context and the pooled vector that FLUX reads.
+
+Words are hashed into a table, so any prompt has tokens; two transformer layers let them see each other.  It was trained
+together with FLUX-nano and knows the demo's prompts only.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+TOKENS = 24
+"""Length of every prompt in tokens: longer ones are cut, shorter ones padded with PAD."""
+
+WORDS = 2048
+"""Rows of the word table; row PAD is no word."""
+
+PAD = 0
+WIDTH = 128
+HEADS = 4
+DEPTH = 2
+
+
+def tokenize(prompt: str) -> list[int]:
+    """TOKENS word numbers: words and numbers in lower case, everything else parts them."""
+    words = re.findall(r"[a-z]+|\d+", prompt.lower())[:TOKENS]
+    numbers = [zlib.crc32(word.encode()) % (WORDS - 1) + 1 for word in words]
+    return numbers + [PAD] * (TOKENS - len(numbers))
+
+
+class TextEncoder(nn.Module):
+    """Tokens (B, TOKENS) -> txt (B, TOKENS, WIDTH) and vec (B, WIDTH)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(WORDS, WIDTH)
+        self.places = nn.Parameter(torch.zeros(TOKENS, WIDTH))
+        layer = nn.TransformerEncoderLayer(
+            WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, DEPTH, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.pool = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH))
+        nn.init.normal_(self.words.weight, std=0.5)
+        nn.init.normal_(self.places, std=0.5)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        txt = self.norm(self.layers(self.words(tokens) + self.places))
+        written = (tokens != PAD).unsqueeze(-1)
+        return txt, self.pool((txt * written).sum(1) / written.sum(1).clamp(min=1))
+
+    def encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
+        """Prompts -> txt (B, TOKENS, WIDTH) and vec (B, WIDTH)."""
+        return self(torch.tensor([tokenize(prompt) for prompt in prompts], device=self.places.device))
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> TextEncoder:
+        """The encoder whose weights these are, in float32; ValueError when they are something else."""
+        encoder = cls()
+        if missing := set(encoder.state_dict()) ^ set(state):
+            raise ValueError(f"these are no weights of FLUX-nano's text encoder: {sorted(missing)[0]} does not match")
+        encoder.load_state_dict({key: value.float() for key, value in state.items()})
+        return encoder.eval()

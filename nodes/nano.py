@@ -1,0 +1,85 @@
+"""FLUX-nano in ComfyUI: its files in the stock loaders' lists, and its text encoder as a CLIP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.sd
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..makeanything.files import open_safetensors
+from ..makeanything.text_encoder import TextEncoder, tokenize
+from .sockets import CATEGORY
+
+FOLDER = "text_encoders"
+MODELS = Path(__file__).parents[1] / "models"
+
+
+def offer_models() -> None:
+    """Add the pack's model folders to the host's, behind them: loaders list both, and saving stays in the user's."""
+    for folder in sorted(path for path in MODELS.glob("*") if path.is_dir()):
+        folder_paths.add_model_folder_path(folder.name, str(folder))
+
+
+class NanoTokenizer:
+    """What a CLIP asks of its tokenizer."""
+
+    def __init__(self, embedding_directory: str | None = None, tokenizer_data: Any = None) -> None:
+        pass
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> list[int]:
+        return tokenize(text)
+
+
+class NanoTextModel(TextEncoder):
+    """What a CLIP asks of its model."""
+
+    # A few plain layers, which the host's weight streaming does not know.
+    disable_offload = True
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, model_options: Any) -> None:
+        super().__init__()
+        self.dtypes = {torch.float32}
+
+    def set_clip_options(self, options: dict[str, Any]) -> None:
+        """There is nothing to set: one layer's output, always on the model's device."""
+
+    def reset_clip_options(self) -> None:
+        """As `set_clip_options`."""
+
+    def encode_token_weights(self, tokens: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens -> txt (1, TOKENS, WIDTH) and vec (1, WIDTH)."""
+        return self(torch.tensor([tokens], device=self.places.device))
+
+
+class LoadNanoTextEncoder(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = [name for name in folder_paths.get_filename_list(FOLDER) if "flux_nano" in name]
+        return io.Schema(
+            node_id="MakeAnythingLoadNanoTextEncoder",
+            display_name="Load FLUX-nano Text Encoder",
+            category=CATEGORY,
+            description="The text encoder of FLUX-nano, the miniature FLUX that comes with this pack, as a CLIP. "
+            "For FLUX.1-dev use DualCLIPLoader.",
+            search_aliases=["makeanything", "demo", "clip loader", "nano"],
+            inputs=[io.Combo.Input("text_encoder", options=files, tooltip="The file comes with the pack.")],
+            outputs=[io.Clip.Output(tooltip="For CLIP Text Encode.")],
+        )
+
+    @classmethod
+    def execute(cls, text_encoder: str) -> io.NodeOutput:
+        path = folder_paths.get_full_path_or_raise(FOLDER, text_encoder)
+        with open_safetensors(path) as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        encoder = TextEncoder.from_state_dict(state)
+        target = SimpleNamespace(params={}, clip=NanoTextModel, tokenizer=NanoTokenizer)
+        size = sum(weight.numel() for weight in encoder.parameters())
+        return io.NodeOutput(comfy.sd.CLIP(target, parameters=size, state_dict=encoder.state_dict()))
+
+
+NODES: list[type[io.ComfyNode]] = [LoadNanoTextEncoder]
