@@ -1,0 +1,130 @@
+"""What lies in an input folder: the sequences, which domain each shows, and its prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from makeanything.domains import Domain, find
+from makeanything.serpentine import Layout
+
+from .captions import read_flags
+from .sources import is_grid, natural, reader
+
+FORM = re.compile(r"(\d+) ?[*x] ?(\d+) of (\d+) sub-images", re.IGNORECASE)
+"""How the prompt of a grid begins."""
+CAPTIONS = (".caption", ".txt")
+BESIDE = {*CAPTIONS, ".json", ".npz", ".toml"}
+"""Files of captions, settings and caches, which are no sequences."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sequence to make a grid of."""
+
+    path: Path
+    domain: Domain
+    prompt: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name if self.path.is_dir() else self.path.stem
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A path that gives no grid, and why."""
+
+    path: Path
+    reason: str
+
+
+def slug(name: str) -> str:
+    """A domain's name as a folder's: lower case, words joined by _."""
+    return re.sub(r"\W+", "_", name.casefold()).strip("_") or "domain"
+
+
+def in_frames(domain: Domain, frames: int) -> Domain:
+    """The same domain in grids of another number of frames."""
+    layout = Layout.of(frames)
+    prompt = FORM.sub(f"{layout.rows}*{layout.cols} of {layout.frames} sub-images", domain.prompt, count=1)
+    return replace(domain, layout=layout, prompt=prompt)
+
+
+def look(folder: Path, domains: Sequence[Domain], flat: bool) -> Iterator[Item | Skipped]:
+    """Everything in `folder` and, unless `flat`, in its subfolders that have a domain's name, in order of their names.
+
+    What lies directly in the folder belongs to the only domain, or to the one that the flag in its caption numbers.
+    """
+    named = {} if flat else {slug(domain.name): domain for domain in domains}
+    for path in _entries(folder):
+        domain = named.get(slug(path.name)) if path.is_dir() else None
+        if domain is not None:
+            yield from (_item(entry, [domain], flagged=False) for entry in _entries(path))
+        else:
+            yield _item(path, domains, flagged=len(domains) > 1)
+
+
+def _entries(folder: Path) -> list[Path]:
+    found = (path for path in folder.iterdir() if path.name[0] != "." and path.suffix.lower() not in BESIDE)
+    return sorted(found, key=natural)
+
+
+def _item(path: Path, domains: Sequence[Domain], flagged: bool) -> Item | Skipped:
+    try:
+        if not is_grid(path) and reader(path) is None:
+            raise ValueError("it is neither a picture, a video nor a folder of pictures")
+        caption, number = read_flags(_caption(path))
+        if flagged and number is None:
+            return Skipped(path, _which(path, domains))
+        domain = domains[find(domains, number)] if flagged and number is not None else domains[0]
+        return Item(path, domain, _prompt(caption or _words(path, domain), domain))
+    except (ValueError, OSError) as error:
+        return Skipped(path, str(error))
+
+
+def _which(path: Path, domains: Sequence[Domain]) -> str:
+    """Why a path belongs to no domain."""
+    advice = "put it into a folder with the name of its domain, or --lora_up NUMBER into its caption, or give --domain"
+    try:
+        find(domains, path.name if path.is_dir() else "")
+    except ValueError as error:
+        return f"{error}; {advice}" if path.is_dir() else advice
+    return advice
+
+
+def _caption(path: Path) -> str:
+    """The caption beside a source or in its folder, in one line; empty when there is none."""
+    stem = path.name if path.is_dir() else path.stem
+    beside = [path.with_name(stem + suffix) for suffix in CAPTIONS]
+    inside = [path / name for name in ("caption.txt", *(stem + suffix for suffix in CAPTIONS))]
+    for file in beside + (inside if path.is_dir() else []):
+        if file.is_file():
+            try:
+                return " ".join(file.read_text(encoding="utf-8-sig").split())
+            except UnicodeDecodeError:
+                raise ValueError(f"{file.name} is not text in UTF-8; save it so") from None
+    return ""
+
+
+def _words(path: Path, domain: Domain) -> str:
+    """The subject that a file's or folder's name tells, or the domain's where it only numbers."""
+    name = path.name if path.is_dir() else path.stem
+    # Downloaders put an identifier into brackets.
+    words = re.sub(r"\[[^\]]*\]|[\s_.-]+", " ", name).strip()
+    return re.sub(r"^(\d+ )+|( ?\(?\b\d+\)?)+$", "", words).strip() or domain.name.lower()
+
+
+def _prompt(caption: str, domain: Domain) -> str:
+    """A caption in the domain's prompt form, or as it is when it has such a form."""
+    form = FORM.match(caption)
+    if not form:
+        return domain.write_prompt(caption)
+    layout = domain.layout
+    if [int(number) for number in form.groups()] != [layout.rows, layout.cols, layout.frames]:
+        raise ValueError(
+            f"its caption says {form[0]}, but {domain.name} has grids of {layout.frames} frames ({layout})"
+        )
+    return caption
