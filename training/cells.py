@@ -72,9 +72,11 @@ def check_dataset(dataset: Any, layout: Layout) -> None:
     if dataset.enable_bucket:
         raise ValueError("bucketing crops grids (1056 px to 1024), which moves their cells: leave enable_bucket out")
     check_size(dataset.height, dataset.width, layout)
-    # Both divide 1056 px into whole tokens.
+    # 2x2 divides 1056 px into whole tokens too.
     if layout == Layout.of(4) and size == (3 * STANDARD_CELLS[9],) * 2:
-        raise ValueError(f"grids of {size[0]} x {size[1]} px have 9 frames (3x3), not {layout}; whose head is it?")
+        raise ValueError(
+            f"grids of {size[0]} x {size[1]} px have 9 frames (3x3), not {layout}; is the head one for other grids?"
+        )
     for subset in dataset.subsets:
         for option in ("flip_aug", "random_crop", "face_crop_aug_range"):
             if getattr(subset, option):
