@@ -131,5 +131,5 @@ def domain_input(files: Files, row: int | None = None) -> io.Input:
         display_name=None if row is None else f"domain {row}",
         options=names,
         default=None if row is None else names[(row - 1) % len(names)],
-        tooltip="What is being made. The list holds the domains of all heads files; heads must have this one.",
+        tooltip="What is being made: one of the domains of the heads file.",
     )

@@ -61,7 +61,7 @@ class ComposeGrid(io.ComfyNode):
                 io.Image.Input("frames", tooltip="Frames in time order; several sequences follow one another."),
                 *layout_inputs(),
             ],
-            outputs=[io.Image.Output("grids")],
+            outputs=[io.Image.Output("grids", tooltip="Each sequence as one picture.")],
         )
 
     @classmethod
@@ -91,14 +91,14 @@ class ContactSheet(io.ComfyNode):
                     multiline=True,
                     default="",
                     tooltip="One caption a line, first frame first; an empty line leaves its frame without. The font "
-                    "knows Latin letters.",
+                    "has the letters A to Z, without accents.",
                 ),
                 io.Boolean.Input("numbered", default=True, tooltip="Number the frames from 1."),
                 io.Int.Input(
                     "columns", default=0, min=0, max=64, tooltip="Frames in a row; 0 chooses by their number."
                 ),
             ],
-            outputs=[io.Image.Output("sheet")],
+            outputs=[io.Image.Output("sheet", tooltip="The page, one picture.")],
         )
 
     @classmethod

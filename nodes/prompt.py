@@ -22,7 +22,7 @@ class ProcessPrompt(io.ComfyNode):
             description="Writes the prompt in the form of the released datasets, for CLIP Text Encode.",
             search_aliases=["makeanything", "making of prompt"],
             inputs=[
-                DomainSocket.Input("domain", tooltip="The domain, from the node that loads or applies its head."),
+                DomainSocket.Input("domain", tooltip="The domain, from the node that loads its head."),
                 io.String.Input(
                     "subject",
                     multiline=True,
@@ -61,7 +61,8 @@ class EmptyGrid(io.ComfyNode):
                     min=0,
                     max=2048,
                     step=PIXELS_PER_TOKEN,
-                    tooltip="Edge of a frame in pixels, a multiple of 16. 0: as trained, 352 for 3x3 and 512 for 2x2.",
+                    tooltip="Edge of a frame in pixels, a multiple of 16. 0 is what FLUX.1-dev learned: 352 for 3x3, "
+                    "512 for 2x2. FLUX-nano wants 64 for 3x3, 96 for 2x2.",
                 ),
                 io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many grids to draw."),
             ],

@@ -48,7 +48,7 @@ class ReCraft(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Part of the sampling (0 to 1) after which the frame is held.",
+                    tooltip="Where in the sampling (0 its start, 1 its end) holding begins.",
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -57,7 +57,7 @@ class ReCraft(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Part of the sampling (0 to 1) until which it is held. Below 1 the frame may change again.",
+                    tooltip="Where in the sampling (0 to 1) holding ends. Below 1 the frame may change again.",
                 ),
                 io.Latent.Input(
                     "latent",

@@ -20,7 +20,7 @@ PREFIX = "MakeAnything"
 
 
 def _fps_input() -> io.Input:
-    return io.Float.Input("fps", default=2.0, min=0.1, max=60.0, step=0.1, tooltip="Frames of the sequence a second.")
+    return io.Float.Input("fps", default=2.0, min=0.1, max=60.0, step=0.1, tooltip="Frames shown a second.")
 
 
 class AnimateSequence(io.ComfyNode):
@@ -59,8 +59,8 @@ class AnimateSequence(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("timeline", tooltip="Every played frame, held and blended ones too."),
-                io.Video.Output("video", tooltip="For Save Video.  An odd last row or column is left out."),
-                io.Float.Output("fps", tooltip="Played frames a second, for Save Sequence."),
+                io.Video.Output("video", tooltip="For Save Video. An odd last row or column is left out."),
+                io.Float.Output("fps", tooltip="How many frames of the timeline play a second, for Save Sequence."),
             ],
             is_output_node=True,
         )

@@ -25,7 +25,9 @@ _CUSTOM = "custom"
 def layout_inputs() -> list[io.Input]:
     """A `domain` socket and a `layout` choice; `read_layout` turns both into a Layout."""
     return [
-        DomainSocket.Input("domain", optional=True, tooltip="The domain whose grid to use, from a domain loader."),
+        DomainSocket.Input(
+            "domain", optional=True, tooltip="The domain whose grid to use, from the node that loads its head."
+        ),
         io.DynamicCombo.Input(
             "layout",
             options=[
