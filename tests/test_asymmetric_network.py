@@ -13,7 +13,7 @@ from makeanything import asymmetric_lora
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import DOMAINS, Domain
 from makeanything.flux import Flux, FluxParams
-from training.asymmetric_network import AsymmetricNetwork, create_network, create_network_from_weights
+from training.asymmetric_network import AsymmetricNetwork, create_network, create_network_from_weights, plan
 from training.network_options import Options
 from training.routing import AsymmetricLinear, Dropout, Route, linear_layers, lora_name
 
@@ -388,6 +388,17 @@ def test_new_heads_with_a_in_training(saved):
     train_one_step(network, "LEGO")
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]) == (not is_of(name, 3) and "lora_down" not in name), name
+
+
+@pytest.mark.parametrize("options", [{}, {"train_a": "true"}, {"train_a": "false"}])
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_plan_is_what_a_network_becomes(saved, options, adds):
+    options = {"domains": "LEGO;Cook", **options, **({"add_to": str(saved)} if adds else {})}
+    heads, resting = plan(options)
+    network = make(**options)
+    assert heads == network.domains
+    assert {heads[index].name for index in resting} == {d.name for d in heads} - {name for name, _ in network.groups()}
+    assert plan({}, saved) == (HEADS, frozenset())
 
 
 def test_new_heads_are_refused(saved):

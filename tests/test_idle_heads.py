@@ -71,6 +71,7 @@ def test_only_the_heads_in_use_are_on_the_device_with_their_optimizer_state(netw
         for parameter in network.head(head):
             state = optimizer.state[parameter]
             assert {state["exp_avg"].storage_offset(), state["exp_avg_sq"].storage_offset()} == {int(there)}
+            assert state["step"].storage_offset() == 0
     idle.place([])
     assert on_device(network) == [False] * 3 and idle.placed == set()
 

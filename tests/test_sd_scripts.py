@@ -55,7 +55,7 @@ def test_missing_or_too_old_gives_the_command_that_brings_it(tmp_path):
     for name, texts in NEEDED.items():
         for text in texts:
             old = make(tmp_path / "old", without=text)
-            with pytest.raises(ValueError, match=f"(?s)too old .*{Path(name).name} lacks.*git clone"):
+            with pytest.raises(ValueError, match=f"(?s)too old.*{Path(name).name} lacks.*git clone"):
                 find(str(old))
 
 

@@ -18,9 +18,10 @@ WARMUP = 100
 class Came(CAME):
     """came_pytorch.CAME whose groups (A, and every head) each begin with small steps.
 
-    CAME's averages are not corrected for starting at zero: on a steady gradient its first updates are 11 to 27 times
-    the learning rate.  Over a group's first `warmup` updates its learning rate grows linearly from near zero to what it
-    is set to, whenever the group is first used.  The count is part of state_dict().
+    CAME's averages are not corrected for starting at zero: on a gradient of noise its first update is 11 times the
+    learning rate, on a steady one more.  Over a group's first `warmup` updates, whenever they come, its learning rate
+    grows linearly to what it is set to; with 100, no update on noise is above 3 times it.  The count is part of
+    state_dict().
     """
 
     def __init__(self, params: Any, lr: float = 1e-4, warmup: int = WARMUP, **options: Any) -> None:

@@ -53,7 +53,7 @@ class Drawing:
         """Differs when a grid drawn anew might."""
         files = pictures_in(item.path) if item.path.is_dir() else [item.path]
         states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return [states, asdict(self), self.cell(item.domain.layout), item.domain.to_json()]
+        return [states, asdict(self), str(item.domain.layout)]
 
     def _pick(self, item: Item) -> list[Image.Image]:
         read = reader(item.path)

@@ -47,3 +47,8 @@ class IdleHeads:
             state.update(
                 {name: move(value) for name, value in state.items() if isinstance(value, Tensor) and value.ndim}
             )
+
+
+def _follows(value: object) -> bool:
+    """Whether an optimizer's value goes where its parameter goes: AdamW wants its count of steps on the CPU."""
+    return isinstance(value, Tensor) and value.ndim > 0

@@ -24,7 +24,6 @@ NEEDED = {
 }
 """What the trainers override or call, by file."""
 
-CAME = "training.came.Came"
 MODELS = ("pretrained_model_name_or_path", "ae", "clip_l", "t5xxl")
 OF_THE_LOOP = {"text_encoder"}
 """Settings that only the built-in loop has, which reads the same files."""
@@ -33,7 +32,7 @@ OF_THE_LOOP = {"text_encoder"}
 def find(explicit: str | None = None) -> Path:
     """The folder of sd-scripts: `explicit`, else SD_SCRIPTS_PATH, else beside the project, else ~/sd-scripts.
 
-    FileNotFoundError when there is none, ValueError when it is too old; both give the command that brings it.
+    FileNotFoundError when there is none, ValueError when it lacks what we need; both give the command that brings it.
     """
     named = explicit or os.environ.get("SD_SCRIPTS_PATH")
     places = [Path(named).expanduser()] if named else [ROOT.parent / "sd-scripts", Path("~/sd-scripts").expanduser()]
@@ -48,7 +47,7 @@ def find(explicit: str | None = None) -> Path:
         for text in texts:
             if text not in source:
                 raise ValueError(
-                    f"the sd-scripts at {folder} is too old ({name} lacks {text!r}); tested is:\n  {CLONE}"
+                    f"the sd-scripts at {folder} is too old, or too new: {name} lacks {text!r}; tested is:\n  {CLONE}"
                 )
     return folder.resolve()
 
@@ -133,7 +132,11 @@ def _read(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
         sys.argv = before
     _check_files(parser, args)
     if args.optimizer_type.lower() == "came":
-        args.optimizer_type = CAME
+        try:
+            from .came import Came
+        except ImportError as error:
+            parser.error(str(error))
+        args.optimizer_type = f"{Came.__module__}.{Came.__qualname__}"
     return args
 
 

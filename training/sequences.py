@@ -88,10 +88,11 @@ def _item(path: Path, domains: Sequence[Domain], flagged: bool) -> Item | Skippe
 def _which(path: Path, domains: Sequence[Domain]) -> str:
     """Why a path belongs to no domain."""
     advice = "put it into a folder with the name of its domain, or --lora_up NUMBER into its caption, or give --domain"
-    try:
-        find(domains, path.name if path.is_dir() else "")
-    except ValueError as error:
-        return f"{error}; {advice}" if path.is_dir() else advice
+    if path.is_dir():
+        try:
+            find(domains, path.name)
+        except ValueError as error:
+            return f"{error}; {advice}"
     return advice
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -331,6 +332,22 @@ def test_flags_in_captions_choose_heads_and_never_reach_the_text_encoder(train, 
     heads = {"cat": PORTRAIT, "dog": EMOJI, "bird": EMOJI, "fish": SKETCH}
     found = {(text, head) for _, batch, texts in seen for text, head in zip(texts, batch, strict=True)}
     assert found == set(heads.items())
+
+
+def test_attributes_can_be_sent_to_the_loaders_processes(train, monkeypatch):
+    """toml's inline tables can't, and sd-scripts then waits for its processes forever."""
+    sent = []
+    original = HeadsTrainer.assert_extra_args
+
+    def assert_extra_args(self: HeadsTrainer, args: object, data: object, validation: object) -> None:
+        original(self, args, data, validation)
+        sent.extend(pickle.loads(pickle.dumps((each.subsets, each.image_to_subset))) for each in data.datasets)
+
+    monkeypatch.setattr(HeadsTrainer, "assert_extra_args", assert_extra_args)
+    train("out", 1, "--network_args", THREE)
+    ((subsets, pictures),) = sent
+    assert [subset.custom_attributes for subset in subsets] == [{"domain": name} for name in MIXED]
+    assert {subset.custom_attributes["domain"] for subset in pictures.values()} == {"Portrait", "Sketch", "Emoji"}
 
 
 def test_one_head_needs_no_domain(train, tmp_path):
