@@ -118,9 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add("input", type=Path, metavar="FOLDER", help="where the sequences lie")
     add("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the dataset; run again to go on or update")
     domain = parser.add_mutually_exclusive_group()
-    domain.add_argument(
-        "--domain", metavar="NAME", help="the domain of all: a released one's name, or N:FRAMES:PROCESS"
-    )
+    domain.add_argument("--domain", metavar="NAME", help="the domain of all: a released name, or NAME:FRAMES:PROCESS")
     domain.add_argument(
         "--domains",
         metavar="LIST",

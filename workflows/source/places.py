@@ -1,0 +1,76 @@
+"""Where the nodes of a workflow stand: groups from left to right, each of columns, in the frontend's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .graph import Group, Node
+
+Box = tuple[int, int, int, int]
+"""Left, top, width and height; a node's without its title bar, which lies above."""
+
+TITLE = 30
+SLOT, WIDGET, TEXT = 20, 24, 110
+"""Heights of a row of sockets, of a widget, and of a text field."""
+
+WIDTH = 340
+MARGIN = 12
+GAP = 30
+BETWEEN = 60
+"""Between groups."""
+
+HEADING = 50
+"""Of a group."""
+
+SHOWN: Mapping[str, int] = {
+    "LoadImage": 300,
+    "MakeAnythingAnimateSequence": 300,
+    "MakeAnythingReCraft": 120,
+    "MakeAnythingSaveSequence": 300,
+    "MakeAnythingSplitFrames": 340,
+    "PreviewAny": 110,
+    "PreviewImage": 340,
+}
+"""Room that nodes need for what they show."""
+
+
+def size(node: Node) -> tuple[int, int]:
+    widgets = [each for each in node.inputs if each.is_widget]
+    sockets = max(len(node.inputs) - len(widgets), len(node.schema["output"]))
+    texts = sum(bool(each.options.get("multiline")) for each in widgets)
+    # The frontend adds a widget that says what becomes of a seed after each run.
+    singles = len(widgets) - texts + sum(bool(each.options.get("control_after_generate")) for each in widgets)
+    height = sockets * SLOT + singles * WIDGET + texts * TEXT + MARGIN + SHOWN.get(node.type, 0)
+    return WIDTH, height
+
+
+def place(groups: list[Group]) -> tuple[dict[Node, Box], list[Box]]:
+    """The boxes of the nodes and of the groups."""
+    boxes: dict[Node, Box] = {}
+    frames: list[Box] = []
+    left = 0
+    for group in groups:
+        x, bottom = left + GAP, 0
+        for column in group.columns:
+            y = HEADING + TITLE
+            for node in column:
+                width, height = size(node)
+                boxes[node] = x, y, width, height
+                y += height + TITLE + GAP
+            bottom = max(bottom, y - TITLE)
+            x += WIDTH + GAP
+        frames.append((left, 0, x - left, bottom))
+        left = x + BETWEEN
+    return boxes, frames
+
+
+def note(text: str) -> Box:
+    """Room for a note, left of everything."""
+    width = 440
+    lines = sum(1 + len(line) // 58 for line in text.splitlines())
+    return -width - BETWEEN, TITLE, width, 60 + 22 * lines
+
+
+def corner(box: Box) -> dict[str, Any]:
+    return {"pos": list(box[:2]), "size": list(box[2:])}
