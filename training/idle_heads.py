@@ -42,11 +42,9 @@ class IdleHeads:
     def _move(self, head: int, move: Callable[[Tensor], Tensor]) -> None:
         for parameter in self.network.head(head):
             parameter.data = move(parameter.data)
-            # .get: looking a parameter up would give it a state.  Scalars, such as a count of steps, lie on the CPU.
+            # .get: looking a parameter up would give it a state.
             state = self.optimizer.state.get(parameter, {})
-            state.update(
-                {name: move(value) for name, value in state.items() if isinstance(value, Tensor) and value.ndim}
-            )
+            state.update({name: move(value) for name, value in state.items() if _follows(value)})
 
 
 def _follows(value: object) -> bool:
