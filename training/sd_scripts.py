@@ -84,7 +84,8 @@ def run(
         import flux_train_network
     except ImportError as error:
         sys.exit(
-            f"sd-scripts can't start: {error}\nInstall what it needs:  pip install -r {folder / 'requirements.txt'}"
+            f"sd-scripts can't start: {error}\nUse the Python that sd-scripts was installed with, or install what it "
+            f"needs for this one:  {sys.executable} -m pip install -r {folder / 'requirements.txt'}"
         )
     parser = flux_train_network.setup_parser()
     _add_defaults(parser)

@@ -163,7 +163,7 @@ def test_a_run_killed_and_resumed_ends_on_the_same_bits(train, command, tmp_path
     whole = train("whole", 11, *options)
 
     script = [sys.executable, tiny_run.__file__, "training.train_heads", *command("cut", 11, *options)]
-    killed = subprocess.run(script, env={**os.environ, "KILL_IN_STEP": "8"}, capture_output=True, timeout=300)
+    killed = subprocess.run(script, env={**os.environ, "KILL_IN_STEP": "8"}, capture_output=True, timeout=900)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     state = tmp_path / "cut" / "tiny-step00000006-state"
     assert state.is_dir() and not (tmp_path / "cut" / "tiny.safetensors").exists()
@@ -208,7 +208,7 @@ def test_two_processes_with_another_domain_each_are_one_with_both(command, tmp_p
     two = [*launch, script, *command("two", 4, *options, data=apart)]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     for run in (one, two):
-        done = subprocess.run(run, env=environment, capture_output=True, timeout=300)
+        done = subprocess.run(run, env=environment, capture_output=True, timeout=900)
         assert done.returncode == 0, done.stderr.decode()[-2000:]
     wanted, found = (load_file(tmp_path / name / "tiny.safetensors") for name in ("one", "two"))
     for head in (PORTRAIT, SKETCH):

@@ -15,7 +15,7 @@ SLOT, WIDGET, TEXT = 20, 24, 110
 """Heights of a row of sockets, of a widget, and of a text field."""
 
 WIDTH = 340
-MARGIN = 12
+MARGIN = 14
 GAP = 30
 BETWEEN = 60
 """Between groups."""
@@ -24,6 +24,7 @@ HEADING = 50
 """Of a group."""
 
 SHOWN: Mapping[str, int] = {
+    "BatchImagesNode": 12,
     "LoadImage": 300,
     "MakeAnythingAnimateSequence": 300,
     "MakeAnythingReCraft": 120,
