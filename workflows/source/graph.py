@@ -68,9 +68,10 @@ class Node:
 
 @dataclass
 class Group:
-    """A titled frame around columns of nodes."""
+    """A titled frame around columns of nodes, beside the group before it or below it."""
 
     title: str
+    below: bool = False
     columns: list[list[Node]] = field(default_factory=lambda: [[]])
 
 
@@ -88,8 +89,8 @@ class Workflow:
         found = [node for group in self.groups for column in group.columns for node in column]
         return sorted(found, key=lambda node: node.number)
 
-    def group(self, title: str) -> None:
-        self.groups.append(Group(title))
+    def group(self, title: str, below: bool = False) -> None:
+        self.groups.append(Group(title, below))
 
     def column(self) -> None:
         self.groups[-1].columns.append([])

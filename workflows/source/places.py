@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from .graph import Group, Node
+from .graph import Group, Node, Wire
 
 Box = tuple[int, int, int, int]
 """Left, top, width and height; a node's without its title bar, which lies above."""
@@ -39,31 +38,39 @@ SHOWN: Mapping[str, int] = {
 def size(node: Node) -> tuple[int, int]:
     widgets = [each for each in node.inputs if each.is_widget]
     sockets = max(len(node.inputs) - len(widgets), len(node.schema["output"]))
-    texts = sum(bool(each.options.get("multiline")) for each in widgets)
+    # A text that is wired in needs no field.
+    texts = sum(bool(each.options.get("multiline")) and not isinstance(each.value, Wire) for each in widgets)
     # The frontend adds a widget that says what becomes of a seed after each run.
     singles = len(widgets) - texts + sum(bool(each.options.get("control_after_generate")) for each in widgets)
     height = sockets * SLOT + singles * WIDGET + texts * TEXT + MARGIN + SHOWN.get(node.type, 0)
     return WIDTH, height
 
 
-def place(groups: list[Group]) -> tuple[dict[Node, Box], list[Box]]:
+def place(groups: Sequence[Group]) -> tuple[dict[Node, Box], list[Box]]:
     """The boxes of the nodes and of the groups."""
     boxes: dict[Node, Box] = {}
     frames: list[Box] = []
-    left = 0
     for group in groups:
-        x, bottom = left + GAP, 0
-        for column in group.columns:
-            y = HEADING + TITLE
+        left, top = _corner(frames, group.below)
+        bottom = top
+        for index, column in enumerate(group.columns):
+            x, y = left + GAP + index * (WIDTH + GAP), top + HEADING + TITLE
             for node in column:
-                width, height = size(node)
-                boxes[node] = x, y, width, height
-                y += height + TITLE + GAP
+                boxes[node] = x, y, *size(node)
+                y += boxes[node][3] + TITLE + GAP
             bottom = max(bottom, y - TITLE)
-            x += WIDTH + GAP
-        frames.append((left, 0, x - left, bottom))
-        left = x + BETWEEN
+        frames.append((left, top, GAP + len(group.columns) * (WIDTH + GAP), bottom - top))
     return boxes, frames
+
+
+def _corner(frames: Sequence[Box], below: bool) -> tuple[int, int]:
+    """Where the next group begins: right of all, or below the last."""
+    if not frames:
+        return 0, 0
+    if below:
+        left, top, _, height = frames[-1]
+        return left, top + height + BETWEEN
+    return max(left + width for left, _, width, _ in frames) + BETWEEN, 0
 
 
 def note(text: str) -> Box:
@@ -71,7 +78,3 @@ def note(text: str) -> Box:
     width = 440
     lines = sum(1 + len(line) // 58 for line in text.splitlines())
     return -width - BETWEEN, TITLE, width, 60 + 22 * lines
-
-
-def corner(box: Box) -> dict[str, Any]:
-    return {"pos": list(box[:2]), "size": list(box[2:])}
