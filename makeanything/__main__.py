@@ -154,7 +154,7 @@ def _split(options: argparse.Namespace) -> None:
 def _compose(options: argparse.Namespace) -> None:
     if not options.folder.is_dir():
         raise ValueError(f"there is no folder {options.folder}")
-    paths = sorted((path for path in options.folder.iterdir() if path.suffix.lower() in PICTURES), key=_natural)
+    paths = sorted((path for path in options.folder.iterdir() if path.suffix.lower() in PICTURES), key=pictures.natural)
     if not paths:
         raise ValueError(f"there are no pictures ({', '.join(PICTURES)}) in {options.folder}")
     layout = options.layout or Layout.of(len(paths) if options.frames is None else options.frames)
@@ -171,12 +171,6 @@ def _compose(options: argparse.Namespace) -> None:
 
 def _size(frame: Tensor) -> str:
     return f"{frame.shape[1]} x {frame.shape[0]}"
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    """Sorts by name with numbers by value: 2 before 10."""
-    parts = re.findall(r"\d+|\D+", path.name.casefold())
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _check_output(options: argparse.Namespace, suffix: str, inputs: Sequence[Path] = ()) -> None:

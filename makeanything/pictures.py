@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def to_bytes(frames: Tensor) -> np.ndarray:
 def digits(count: int) -> int:
     """Digits to number this many files with, at least 2, so that their names sort in order."""
     return max(2, len(str(count)))
+
+
+def natural(path: Path) -> tuple[list[str | int], str]:
+    """Sorts by name, numbers by value: 2 before 10."""
+    parts = re.split(r"([0-9]+)", path.name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 
 
 def from_image(image: Image.Image) -> Tensor:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from makeanything.domains import Domain, find
+from makeanything.pictures import natural
 from makeanything.serpentine import Layout
 
 from .captions import read_flags
-from .sources import is_grid, natural, reader
+from .sources import is_grid, reader
 
 FORM = re.compile(r"(\d+) ?[*x] ?(\d+) of (\d+) sub-images", re.IGNORECASE)
 """How the prompt of a grid begins."""

@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from makeanything.pictures import from_image, to_bytes
+from makeanything.pictures import from_image, natural, to_bytes
 from makeanything.recraft import WHITE
 from makeanything.serpentine import Layout, split, split_trimmed
 
@@ -42,12 +42,6 @@ class Frame(NamedTuple):
 
 
 Reader = Callable[[Path], Iterator[Frame]]
-
-
-def natural(path: Path) -> tuple[list[str | int], str]:
-    """Sorts by name, numbers by value: 2 before 10."""
-    parts = re.split(r"([0-9]+)", path.name.casefold())
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], path.name
 
 
 def is_grid(path: Path) -> bool:
