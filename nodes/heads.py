@@ -13,7 +13,7 @@ from comfy_execution.graph_utils import GraphBuilder
 from ..makeanything.asymmetric_lora import AsymmetricLora
 from ..makeanything.domains import Domain
 from .catalog import choose, domain_input, heads_files, heads_input, open_heads, stamp
-from .patching import apply_head
+from .patching import AUTO, BRANCH, PATCH, apply_head
 from .sockets import CATEGORY, DomainSocket
 
 MIX_ROWS = 4
@@ -27,6 +27,19 @@ def _strength_input() -> io.Input:
         max=100.0,
         step=0.01,
         tooltip="How strongly the head changes the model: 1 as trained, 0 not at all.",
+    )
+
+
+def _apply_input() -> io.Input:
+    """The last input, and optional: workflows saved before it was there still run."""
+    return io.Combo.Input(
+        "apply",
+        options=[AUTO, PATCH, BRANCH],
+        default=AUTO,
+        optional=True,
+        advanced=True,
+        tooltip="patch merges the head into the weights: no cost per step. branch computes it beside them: quick to "
+        "change, and quantized weights stay as they are. auto is branch for quantized weights, else patch.",
     )
 
 
@@ -81,19 +94,23 @@ class LoadFluxWithDomain(HeadNode):
                 heads_input(files),
                 domain_input(files),
                 _strength_input(),
+                _apply_input(),
             ],
             outputs=_outputs(),
             enable_expand=True,
         )
 
     @classmethod
-    def execute(cls, unet_name: str, weight_dtype: str, heads: str, domain: str, strength: float) -> io.NodeOutput:
+    def execute(
+        cls, unet_name: str, weight_dtype: str, heads: str, domain: str, strength: float, apply: str = AUTO
+    ) -> io.NodeOutput:
         # A mistake shows before the model, of many GB, is loaded.
         choose(open_heads(heads), domain)
         # As two nodes, so that the host keeps the loaded model when only the head changes.
         graph = GraphBuilder()
         model = graph.node("UNETLoader", unet_name=unet_name, weight_dtype=weight_dtype).out(0)
-        head = graph.node("MakeAnythingApplyDomainHead", model=model, heads=heads, domain=domain, strength=strength)
+        chosen = {"heads": heads, "domain": domain, "strength": strength, "apply": apply}
+        head = graph.node("MakeAnythingApplyDomainHead", model=model, **chosen)
         return io.NodeOutput(head.out(0), head.out(1), expand=graph.finalize())
 
 
@@ -107,20 +124,15 @@ class ApplyDomainHead(HeadNode):
             category=CATEGORY,
             description="Gives a FLUX.1 model from any loader the head of one domain.",
             search_aliases=["makeanything", "asymmetric lora", "making of"],
-            inputs=[
-                _model_input(),
-                heads_input(files),
-                domain_input(files),
-                _strength_input(),
-            ],
+            inputs=[_model_input(), heads_input(files), domain_input(files), _strength_input(), _apply_input()],
             outputs=_outputs(),
         )
 
     @classmethod
-    def execute(cls, model: ModelPatcher, heads: str, domain: str, strength: float) -> io.NodeOutput:
+    def execute(cls, model: ModelPatcher, heads: str, domain: str, strength: float, apply: str = AUTO) -> io.NodeOutput:
         lora = open_heads(heads)
         chosen = choose(lora, domain)
-        return io.NodeOutput(apply_head(model, lora, domain, strength), chosen)
+        return io.NodeOutput(apply_head(model, lora, domain, strength, apply), chosen)
 
 
 class MixDomainHeads(HeadNode):
@@ -147,12 +159,7 @@ class MixDomainHeads(HeadNode):
             category=CATEGORY,
             description="Gives a FLUX.1 model a weighted mix of domains, for a making-of between two of them.",
             search_aliases=["makeanything", "asymmetric lora", "blend domains", "merge heads"],
-            inputs=[
-                _model_input(),
-                heads_input(files),
-                *rows,
-                _strength_input(),
-            ],
+            inputs=[_model_input(), heads_input(files), *rows, _strength_input(), _apply_input()],
             outputs=_outputs(),
         )
 
@@ -162,14 +169,14 @@ class MixDomainHeads(HeadNode):
         return True
 
     @classmethod
-    def execute(cls, model: ModelPatcher, heads: str, strength: float, **rows: Any) -> io.NodeOutput:
+    def execute(cls, model: ModelPatcher, heads: str, strength: float, apply: str = AUTO, **rows: Any) -> io.NodeOutput:
         lora = open_heads(heads)
         mix: dict[str, float] = defaultdict(float)
         for row in range(1, MIX_ROWS + 1):
             if weight := rows[f"weight_{row}"]:
                 mix[choose(lora, rows[f"domain_{row}"]).name] += weight
         domain = _main_domain(lora, mix)
-        return io.NodeOutput(apply_head(model, lora, mix, strength), domain)
+        return io.NodeOutput(apply_head(model, lora, mix, strength, apply), domain)
 
 
 def _main_domain(lora: AsymmetricLora, mix: dict[str, float]) -> Domain:

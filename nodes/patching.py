@@ -1,4 +1,7 @@
-"""A head on a MODEL through the host's own LoRA patches, so that it composes with all that do the same."""
+"""A head on a MODEL: in its weights through the host's own LoRA patches, or beside them as a branch.
+
+Both compose with whatever else changes the model.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,43 @@ import logging
 from collections.abc import Mapping
 
 import comfy.lora
+import comfy.utils
+import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.quant_ops import QuantizedTensor
 from comfy.weight_adapter import LoRAAdapter
 from torch import Tensor
 
 from ..makeanything.asymmetric_lora import AsymmetricLora, Choice
+from ..makeanything.branch import Branch, Branches
 from ..makeanything.lora_header import Layer
+from .branch import add_branches, dtype_of
 from .models import linear_shape, require_flux
 
 HEADS = "makeanything_heads"
 """Attachment of a MODEL: the names of the heads applied to it, in their order."""
 
 
-def apply_head(model: ModelPatcher, lora: AsymmetricLora, choice: Choice, strength: float) -> ModelPatcher:
-    """A clone of the model with strength * alpha / rank * B A added to its layers, through the host's LoRA patches.
+AUTO, PATCH, BRANCH = "auto", "patch", "branch"
+"""Ways to apply a head: in the weights, beside them, or whichever suits how the weights are stored."""
+
+_PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def apply_head(
+    model: ModelPatcher, lora: AsymmetricLora, choice: Choice, strength: float, way: str = AUTO
+) -> ModelPatcher:
+    """A clone of the model with strength * alpha / rank * B A added to its layers.
+
+    PATCH merges it into the weights through the host's LoRA patches, BRANCH computes it beside them, AUTO patches
+    unless a weight it would change is quantised.
 
     ValueError when the model is no FLUX or no layer of the file fits it; a warning in the log when only some do,
     or when the model has a head already.
     """
     require_flux(model)
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
-    fitting = {name for name, layer in lora.layers.items() if _fits(model, keys.get(name), layer)}
+    fitting = {name: keys[name] for name, layer in lora.layers.items() if _fits(model, keys.get(name), layer)}
     if not fitting:
         raise ValueError(
             f"None of the {len(lora.layers)} layers of {lora.path.name} fits this model, so nothing can be applied; "
@@ -38,10 +57,24 @@ def apply_head(model: ModelPatcher, lora: AsymmetricLora, choice: Choice, streng
     if strength == 0:
         return model.clone()
     state = lora.select(choice)
-    patched = model.clone()
-    patched.add_patches({keys[name]: _adapter(state, name) for name in fitting}, strength)
-    _note_head(patched, f"{' + '.join(_names(lora, choice))} ({lora.path.name})")
-    return patched
+    applied = model.clone()
+    if way == BRANCH or (way == AUTO and any(_quantised(model, key) for key in fitting.values())):
+        dtype = dtype_of(model)
+        branches = {
+            key.removesuffix(".weight"): Branch.read(state, name, strength, dtype) for name, key in fitting.items()
+        }
+        add_branches(applied, Branches(branches))
+    else:
+        applied.add_patches({key: _adapter(state, name) for name, key in fitting.items()}, strength)
+    _note_head(applied, f"{' + '.join(_names(lora, choice))} ({lora.path.name})")
+    return applied
+
+
+def _quantised(model: ModelPatcher, key: str) -> bool:
+    """Whether this weight is stored in fewer bits than it is computed in, as fp8, int8, fp4 and GGUF are."""
+    weight = comfy.utils.get_attr(model.model, key)
+    # The host's own kind says it is of the type it was before it was quantised.
+    return isinstance(weight, QuantizedTensor) or weight.dtype not in _PLAIN
 
 
 def _fits(model: ModelPatcher, key: object, layer: Layer) -> bool:
@@ -53,13 +86,13 @@ def _names(lora: AsymmetricLora, choice: Choice) -> list[str]:
     return [lora.domains[head].name for head in lora.weights(choice)]
 
 
-def _note_head(patched: ModelPatcher, head: str) -> None:
+def _note_head(applied: ModelPatcher, head: str) -> None:
     """Keep the head's name with the model, where clones take it along; a warning when it is not the first."""
-    before = patched.get_attachment(HEADS) or ()
+    before = applied.get_attachment(HEADS) or ()
     if before:
         text = "MakeAnything: %s is added to a model that already has the head %s; use the model before it for one head"
         logging.warning(text, head, ", ".join(before))
-    patched.set_attachments(HEADS, (*before, head))
+    applied.set_attachments(HEADS, (*before, head))
 
 
 def _adapter(state: Mapping[str, Tensor], name: str) -> LoRAAdapter:
