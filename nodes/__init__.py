@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import extract, frames, heads, lora_stack, nano, prompt, recraft, sequence
+from . import extract, frames, heads, lora_stack, nano, prompt, recraft, routes, sequence
 
 
 class MakeAnything(ComfyExtension):
@@ -21,4 +21,5 @@ class MakeAnything(ComfyExtension):
 
 async def comfy_entrypoint() -> MakeAnything:
     nano.offer_models()
+    routes.register()
     return MakeAnything()

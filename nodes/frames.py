@@ -9,6 +9,7 @@ from comfy_api.latest import Input, io
 from ..makeanything import serpentine
 from ..makeanything.contact_sheet import contact_sheet
 from ..makeanything.domains import Domain
+from .preview import frames_preview
 from .sockets import CATEGORY, layout_inputs, read_layout
 
 
@@ -36,6 +37,8 @@ class SplitFrames(io.ComfyNode):
                 io.Image.Output("tail", tooltip="The last frame of each grid: the finished picture."),
                 io.Int.Output("count", tooltip="Number of frames in each grid."),
             ],
+            # The frames play in the node, whether or not anything follows.
+            is_output_node=True,
         )
 
     @classmethod
@@ -45,7 +48,8 @@ class SplitFrames(io.ComfyNode):
         chosen = read_layout(layout, domain)
         split = serpentine.split_trimmed if trim_gutters else serpentine.split
         frames = split(grids, chosen)
-        return io.NodeOutput(frames.flatten(0, 1), frames[:, chosen.tail], chosen.frames)
+        outputs = (frames.flatten(0, 1), frames[:, chosen.tail], chosen.frames)
+        return io.NodeOutput(*outputs, ui=frames_preview(frames, chosen))
 
 
 class ComposeGrid(io.ComfyNode):

@@ -13,6 +13,7 @@ from ..makeanything.recraft import check_cell, fit, paste
 from ..makeanything.serpentine import PIXELS_PER_LATENT, Layout
 from .models import require_flux
 from .pins import Pin, pin_frame
+from .preview import fit_preview
 from .prompt import empty_grid
 from .sockets import CATEGORY, layout_inputs, read_layout
 
@@ -90,10 +91,13 @@ class ReCraft(io.ComfyNode):
         index = _frame_index(frame, grid)
         latent = latent or empty_grid(grid, grid.standard_cell, len(image))
         samples = latent["samples"]
-        cell = encode(vae, image, *grid.cell_size(*samples.shape[-2:]))
+        height, width = grid.cell_size(*samples.shape[-2:])
+        cell = encode(vae, image, height, width)
         check_cell(cell, grid, *samples.shape[-2:])
         model = pin_frame(model, grid, index, Pin(cell, start_percent, end_percent))
-        return io.NodeOutput(model, {**latent, "samples": paste(samples, grid, {index: cell})})
+        held = {**latent, "samples": paste(samples, grid, {index: cell})}
+        shown = fit_preview(image, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT)
+        return io.NodeOutput(model, held, ui=shown)
 
 
 def _frame_index(frame: int, layout: Layout) -> int:

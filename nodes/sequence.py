@@ -14,6 +14,7 @@ from comfy_api.latest import Input, InputImpl, Types, io, ui
 
 from ..makeanything.pictures import digits, save_png
 from ..makeanything.sequence import save_gif, save_webp, timeline
+from .preview import frames_preview
 from .sockets import CATEGORY
 
 PREFIX = "MakeAnything"
@@ -155,7 +156,8 @@ class SaveSequence(io.ComfyNode):
         results = [ui.SavedResult(Path(path).name, subfolder, io.FolderType.output) for path in paths]
         # The frontend takes an animation without any WebP or PNG for a video, which a GIF is not.
         animated = len(frames) > 1 and (webp or (gif and png))
-        return io.NodeOutput(frames, paths, ui=ui.SavedImages(results, is_animated=animated))
+        saved = ui.SavedImages(results, is_animated=animated).as_dict()
+        return io.NodeOutput(frames, paths, ui={**saved, **frames_preview(frames[None], fps=fps)})
 
 
 def _free_start(prefix: str, frames: Input.Image) -> tuple[str, str]:

@@ -1,13 +1,12 @@
 """Runs tests/host inside real ComfyUIs and tests/sd_scripts inside sd-scripts, with their own interpreters; every test
 there is a subtest here.
 
-ComfyUIs are the folders named in COMFYUI_PATH (several are separated as in PATH), else the ComfyUI whose custom_nodes
-this pack lies in, else ~/ComfyUI.  sd-scripts is named in SD_SCRIPTS_PATH, else beside the project, else ~/sd-scripts.
+host/installed.py finds the ComfyUIs.  sd-scripts is named in SD_SCRIPTS_PATH, else beside the project, else in
+~/sd-scripts.
 """
 
 import os
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,27 +14,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tests.host.installed import HOSTS, interpreter, is_host
+
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1800
 PROBE = "import einops, pytest, safetensors, torch, aiohttp"
 SD_SCRIPTS_PROBE = "import accelerate, diffusers, einops, pytest, safetensors, torch, transformers"
 """What the host's interpreter must be able to do."""
-
-
-def is_host(folder: Path) -> bool:
-    return (folder / "main.py").is_file() and (folder / "comfy" / "model_base.py").is_file()
-
-
-def named() -> list[Path]:
-    return [Path(path).expanduser() for path in os.environ.get("COMFYUI_PATH", "").split(os.pathsep) if path]
-
-
-def found() -> list[Path]:
-    around = [ROOT.parents[1]] if ROOT.parent.name == "custom_nodes" and len(ROOT.parents) > 1 else []
-    return named() or [folder for folder in (*around, Path("~/ComfyUI").expanduser()) if is_host(folder)][:1]
-
-
-HOSTS = found()
 
 
 def sd_scripts() -> Path | None:
@@ -47,15 +32,6 @@ def sd_scripts() -> Path | None:
 
 def is_sd_scripts(folder: Path) -> bool:
     return (folder / "flux_train_network.py").is_file() and (folder / "networks" / "lora_flux.py").is_file()
-
-
-def interpreter(host: Path, probe: str) -> Path | None:
-    """The host's Python, if it has what the tests import."""
-    own = [host / venv / name for venv in (".venv", "venv") for name in ("bin/python", "Scripts/python.exe")]
-    for python in [path for path in own if path.exists()][:1] or [Path(sys.executable)]:
-        if subprocess.run([python, "-c", probe], capture_output=True).returncode == 0:
-            return python
-    return None
 
 
 @pytest.fixture(scope="module")

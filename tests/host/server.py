@@ -92,19 +92,19 @@ class Graph:
 
 
 class Host:
-    """A running server."""
+    """A running server, in `python`, the host's interpreter; `url` has no slash at its end."""
 
-    def __init__(self, comfyui: Path, base: Path) -> None:
-        self.comfyui, self.base = comfyui, base
+    def __init__(self, comfyui: Path, base: Path, python: str | Path = sys.executable) -> None:
+        self.comfyui, self.base, self.python = comfyui, base, python
         self._log = base / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._url = ""
+        self.url = ""
 
-    def start(self, seconds: float = 120.0) -> None:
+    def start(self, seconds: float = 300.0) -> None:
         """Start and wait until it answers."""
         port = _free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [str(self.python), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
         command += ["--base-directory", str(self.base), "--database-url", f"sqlite:///{self.base}/user/comfyui.db"]
         command += ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         command += ["--whitelist-custom-nodes", PACK, TEST_PACK]
@@ -134,8 +134,16 @@ class Host:
         return _ANSI.sub("", self._log.read_text(errors="replace"))
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self._url + path, timeout=60) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
             return json.load(answer)
+
+    def post(self, path: str, body: Any) -> bytes:
+        """The answer to a JSON body."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
 
     def run(self, graph: Graph, seconds: float = 120.0) -> Probes:
         """Run a graph to its end; what its probes saw."""
@@ -159,11 +167,8 @@ class Host:
         raise AssertionError("the graph ran without an error")
 
     def _submit(self, graph: Graph) -> str:
-        body = json.dumps({"prompt": graph.nodes}).encode()
-        request = urllib.request.Request(self._url + "/prompt", body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                reply = json.load(answer)
+            reply = json.loads(self.post("/prompt", {"prompt": graph.nodes}))
         except urllib.error.HTTPError as error:
             reply = json.loads(error.read())
         # With several outputs the host runs those that are valid and only reports the others.

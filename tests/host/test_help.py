@@ -61,7 +61,7 @@ def described(info: Mapping[str, Any]) -> dict[str, Any]:
 def fetch(host: Host, path: str) -> tuple[str, bytes]:
     """(content type, body) of a file that the server gives out."""
     answer: HTTPResponse
-    with urllib.request.urlopen(host._url + path, timeout=60) as answer:
+    with urllib.request.urlopen(host.url + path, timeout=60) as answer:
         return answer.headers["Content-Type"], answer.read()
 
 

@@ -260,7 +260,7 @@ def test_nothing_to_save(host: Host) -> None:
 
 
 def _post(host: Host, path: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(host._url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(host.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or b"null")
 

@@ -36,7 +36,7 @@ def read(path: Path) -> Any:
 
 def fetch(host: Host, path: str, body: Any = None) -> bytes:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(host._url + path, data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(host.url + path, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()
 
