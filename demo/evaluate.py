@@ -124,7 +124,7 @@ def stacking(seed: int) -> Rows:
         flux = Flux.from_state_dict(merge(load_flux().state_dict(), read(STYLE), strength))
         words = f", {style.PHRASE}" if strength else ""
         drawn = Studio().draw(flux, scenes, seed, attach_heads(flux, FRAMES), suffix=words)
-        found[f"strength {strength}"] = {**score(drawn, scenes), "night": judge.by_night(drawn)}
+        found[f"strength {strength}"] = {**score(drawn, scenes, strength > 0), "night": judge.by_night(drawn)}
     return found
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from . import domains
+from . import domains, style
 from .domains import COLOURS, SIZES, Scene
 
 VISIBLE = 40.0
@@ -35,16 +35,16 @@ def monotone(frames: np.ndarray) -> float:
     return float(stays.sum() / max(final[:-1].sum(), 1))
 
 
-def recognised(process: str, picture: np.ndarray) -> tuple[str, str]:
-    """(subject, colour) of a finished picture (s, s, 3): those of the nearest of the process's own."""
-    names, templates = _templates(process)
+def recognised(process: str, picture: np.ndarray, night: bool = False) -> tuple[str, str]:
+    """(subject, colour) of a finished picture (s, s, 3): those of the nearest of the process's own (by night)."""
+    names, templates = _templates(process, night)
     errors = ((templates - _look(picture)) ** 2).mean((1, 2, 3))
     return names[int(errors.argmin())]
 
 
-def distance(frames: np.ndarray, process: str, subject: str, colour: str, size: str) -> float:
-    """Root mean square difference, 0..255, from the sequence that the prompt asks for, at its nearest place."""
-    wanted = _sequences(process, subject, colour, size, len(frames))
+def distance(frames: np.ndarray, process: str, subject: str, colour: str, size: str, night: bool = False) -> float:
+    """Root mean square difference, 0..255, from the nearest sequence (by night) that the prompt asks for."""
+    wanted = _sequences(process, subject, colour, size, len(frames), night)
     looks = np.stack([_look(frame) for frame in frames])
     return float(np.sqrt(((wanted - looks) ** 2).mean((1, 2, 3, 4)).min()))
 
@@ -70,8 +70,8 @@ def _look(picture: np.ndarray) -> np.ndarray:
     return np.asarray(rgb.resize((LOOK, LOOK), Image.Resampling.BOX), float)
 
 
-@lru_cache(maxsize=len(domains.PROCESSES))
-def _templates(process: str) -> tuple[list[tuple[str, str]], np.ndarray]:
+@lru_cache(maxsize=2 * len(domains.PROCESSES))
+def _templates(process: str, night: bool) -> tuple[list[tuple[str, str]], np.ndarray]:
     """Names and looks of everything that a process can make."""
     scenes = [
         Scene(process, subject, colour, size, seed)
@@ -80,11 +80,15 @@ def _templates(process: str) -> tuple[list[tuple[str, str]], np.ndarray]:
         for size in SIZES
         for seed in range(SEEDS)
     ]
-    looks = np.stack([_look(domains.finished(scene, 64)) for scene in scenes])
+    looks = np.stack([_look(_styled(domains.finished(scene, 64), night)) for scene in scenes])
     return [(scene.subject, scene.colour) for scene in scenes], looks
 
 
 @lru_cache(maxsize=4096)
-def _sequences(process: str, subject: str, colour: str, size: str, frames: int) -> np.ndarray:
+def _sequences(process: str, subject: str, colour: str, size: str, frames: int, night: bool) -> np.ndarray:
     scenes = (Scene(process, subject, colour, size, seed) for seed in range(SEEDS))
-    return np.stack([[_look(frame) for frame in domains.draw(scene, frames, 64)] for scene in scenes])
+    return np.stack([[_look(frame) for frame in _styled(domains.draw(scene, frames, 64), night)] for scene in scenes])
+
+
+def _styled(pictures: np.ndarray, night: bool) -> np.ndarray:
+    return style.by_night(pictures) if night else pictures

@@ -179,12 +179,12 @@ def _path(name: str) -> Path:
 STAGES: dict[str, tuple[Callable[[int], None], int]] = {
     "autoencoder": (train_autoencoder, 5000),
     "text": (train_text, 400),
-    "base": (train_base, 1600),
-    "heads_9f": (partial(train_heads, frames=9), 700),
-    "heads_4f": (partial(train_heads, frames=4), 400),
-    "recraft_9f": (partial(train_recraft, frames=9), 300),
-    "recraft_4f": (partial(train_recraft, frames=4), 200),
-    "style": (train_style, 300),
+    "base": (train_base, 5500),
+    "heads_9f": (partial(train_heads, frames=9), 1000),
+    "heads_4f": (partial(train_heads, frames=4), 500),
+    "recraft_9f": (partial(train_recraft, frames=9), 850),
+    "recraft_4f": (partial(train_recraft, frames=4), 450),
+    "style": (train_style, 650),
     "decoder": (train_decoder, 3000),
 }
 

@@ -98,18 +98,18 @@ def _prompt(scene: Scene) -> str:
     return data.prompt(domains.process(scene.process), scene.caption, FRAMES)
 
 
-def score(drawn: np.ndarray, scenes: Sequence[Scene]) -> Scores:
-    """Means over sequences (N, F, s, s, 3) of what `demo.judge` measures."""
-    rows = [_score(frames, scene) for frames, scene in zip(drawn, scenes, strict=True)]
+def score(drawn: np.ndarray, scenes: Sequence[Scene], night: bool = False) -> Scores:
+    """Means over sequences (N, F, s, s, 3) of what `demo.judge` measures; `night`: they are to be by night."""
+    rows = [_score(frames, scene, night) for frames, scene in zip(drawn, scenes, strict=True)]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _score(frames: np.ndarray, scene: Scene) -> Scores:
-    subject, colour = judge.recognised(scene.process, frames[-1])
+def _score(frames: np.ndarray, scene: Scene, night: bool) -> Scores:
+    subject, colour = judge.recognised(scene.process, frames[-1], night)
     return {
         "order": judge.in_order(frames),
         "monotone": judge.monotone(frames),
         "subject": float(subject == scene.subject),
         "colour": float(colour == scene.colour),
-        "distance": judge.distance(frames, scene.process, scene.subject, scene.colour, scene.size),
+        "distance": judge.distance(frames, scene.process, scene.subject, scene.colour, scene.size, night),
     }

@@ -53,6 +53,15 @@ def test_night_is_seen():
     assert (judge.by_night(frames), judge.by_night(style.by_night(frames))) == (0, 1)
 
 
+@pytest.mark.parametrize("name", ["Bricks", "Rings"])
+def test_by_night_a_sequence_is_held_against_nights(name):
+    scene, frames = sequence(name, 0)
+    night = style.by_night(frames)
+    assert judge.recognised(name, night[-1], night=True) == (scene.subject, scene.colour)
+    asked = name, scene.subject, scene.colour, scene.size
+    assert judge.distance(night, *asked, night=True) < 20 < judge.distance(night, *asked)
+
+
 def test_night_keeps_colours_and_darkens_white():
     red = np.array([[217, 58, 54]], np.uint8)
     assert style.by_night(np.full((1, 3), 255, np.uint8)).max() < 100
