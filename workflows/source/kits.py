@@ -74,7 +74,7 @@ NANO_9F = Kit(
     subject="a big pink cherry",
     cell=64,
     steps=20,
-    cfg=3.0,
+    cfg=2.0,
     guidance=None,
 )
 NANO_4F = replace(NANO_9F, heads="flux_nano_heads_4f.safetensors", recraft="flux_nano_recraft_4f.safetensors", cell=96)
