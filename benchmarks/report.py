@@ -1,0 +1,67 @@
+"""Tables of measurements as Markdown, with the targets met or missed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MIB = 2**20
+
+
+@dataclass
+class Table:
+    """One table: every row has a cell for each column; `notes` are sentences below it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        aligned = ["--", *["--:"] * (len(self.columns) - 1)]
+        lines = ("| " + " | ".join(row) + " |" for row in (self.columns, *self.rows))
+        head, *rows = lines
+        table = "\n".join((head, "|" + "|".join(aligned) + "|", *rows))
+        return "\n\n".join((f"## {self.title}", table, *self.notes))
+
+
+def verdict(what: str, measured: float, limit: float) -> str:
+    """`what`, which should be at most `limit`, and whether it is."""
+    return f"**{'met' if measured <= limit else 'missed'}**: {what} <= {limit:g} (measured {measured:.3f})."
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}" if seconds < 1 else f"{1000 * seconds:.0f}"
+
+
+def mebibytes(count: float) -> str:
+    return f"{count / MIB:.1f}" if count < 100 * MIB else f"{count / MIB:.0f}"
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """Median, least and largest."""
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} - {max(ratios):.3f})"
+
+
+def machine() -> str:
+    """Kind of processor and number of threads."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def versions(packages: Iterable[str] = ("torch", "safetensors", "pillow")) -> str:
+    found = (f"{package} {importlib.metadata.version(package)}" for package in packages)
+    return ", ".join((f"Python {platform.python_version()}", *found))

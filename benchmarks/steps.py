@@ -1,0 +1,77 @@
+"""Table 3: the time of a sampling step, each way of changing the model against the bare FLUX."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from typing import Any
+
+import torch
+
+from .lab import Lab, now
+from .report import Table, milliseconds, spread, verdict
+
+STEPS = 4
+"""Steps of one sampling; the first is not counted."""
+CEILING_EDGE = {"cpu": 2048, "cuda": 8192}
+
+
+def table(lab: Lab, rounds: int) -> Table:
+    columns = ("", "ms a step", "against bare FLUX", "of the ceiling")
+    found = Table(
+        f"3. A sampling step in ComfyUI ({lab.size}{', weights ' + lab.stored if lab.stored else ''})", columns
+    )
+    models = _models(lab)
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(rounds):
+        # Every other round backwards, so that no model always follows the same one.
+        for name in list(models)[:: 1 if number % 2 == 0 else -1]:
+            starts = lab.sample(models[name], STEPS, lab.size.edge)[1:]
+            times[name].append(statistics.median(after - before for before, after in itertools.pairwise(starts)))
+    rate = ceiling(lab)
+    for name, taken in times.items():
+        ratios = [step / bare for step, bare in zip(taken, times["bare FLUX"], strict=True)]
+        median = statistics.median(taken)
+        share = lab.size.flop / median / rate
+        found.rows.append((name, milliseconds(median), spread(ratios), f"{share:.0%}"))
+        if name == "head as a branch":
+            limit = 1.05 if lab.on_gpu else 1.10
+            found.notes.append(verdict("step time with the head as a branch", statistics.median(ratios), limit))
+        if name == "ReCraft":
+            found.notes.append(verdict("step time with ReCraft", statistics.median(ratios), 1.005))
+    found.notes.append(
+        f"Ratios: median (least - largest) of {rounds} rounds in which all take turns. A step has "
+        f"{lab.size.flop / 1e12:.3g} TFLOP; the ceiling is {rate / 1e12:.3g} TFLOP/s, measured with one large matrix "
+        f"product in {str(lab.dtype).removeprefix('torch.')}."
+    )
+    return found
+
+
+def _models(lab: Lab) -> dict[str, Any]:
+    domain, other = lab.domains[:2]
+    patched, branched = (lab.head(way, domain) for way in ("patch", "branch"))
+    return {
+        "bare FLUX": lab.base,
+        "head patched": patched,
+        **{f"head patched, {n} LoRA{'s' * (n > 1)}": lab.stack(patched, n) for n in (1, 2, 4)},
+        "head as a branch": branched,
+        "two heads as branches": lab.head("branch", other, model=branched),
+        **{f"head as a branch, {n} LoRA{'s' * (n > 1)}": lab.stack(branched, n) for n in (1, 2, 4)},
+        "ReCraft": lab.recraft(lab.base),
+        "head patched, ReCraft": lab.recraft(patched),
+        "head as a branch, ReCraft": lab.recraft(branched),
+    }
+
+
+def ceiling(lab: Lab) -> float:
+    """FLOP a second of a large matrix product in the type that the model computes in: the best of several."""
+    device = "cuda" if lab.on_gpu else "cpu"
+    edge = CEILING_EDGE[device]
+    a = torch.randn(edge, edge, device=device).to(lab.dtype)
+
+    def seconds() -> float:
+        start = now()
+        torch.mm(a, a)
+        return now() - start
+
+    return 2 * edge**3 / min(seconds() for _ in range(8))
