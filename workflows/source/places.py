@@ -26,7 +26,7 @@ SHOWN: Mapping[str, int] = {
     "BatchImagesNode": 12,
     "LoadImage": 300,
     "MakeAnythingAnimateSequence": 300,
-    "MakeAnythingReCraft": 120,
+    "MakeAnythingReCraft": 200,
     "MakeAnythingSaveSequence": 300,
     "MakeAnythingSplitFrames": 340,
     "PreviewAny": 110,
