@@ -26,13 +26,14 @@ const choosesHeads = (node) =>
 /** The domains of the chosen file; undefined when it is not known here, or comes in by a wire. */
 const domainsOf = (node) => (wired(node, "heads") ? undefined : files[widget(node, "heads").value]);
 
-/** Lists the chosen file's domains. With `choose`, a row whose domain the file lacks gets one that it has. */
+/** Lists the chosen file's domains, or all when it is not known. With `choose`, a row gets one that the file has. */
 function follow(node, choose) {
-  const names = domainsOf(node)?.map(({ name }) => name);
-  if (!names) return;
+  const domains = domainsOf(node);
+  const names = [...new Set((domains ?? Object.values(files).flat()).map(({ name }) => name))];
+  if (!names.length) return;
   rowsOf(node).forEach((row, index) => {
     row.options.values = names;
-    if (choose && !names.includes(row.value)) set(node, row, names[index % names.length]);
+    if (choose && domains && !names.includes(row.value)) set(node, row, names[index % names.length]);
   });
 }
 
