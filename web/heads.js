@@ -68,7 +68,7 @@ function setLayouts(node) {
 }
 
 app.registerExtension({
-  name: "MakeAnything.Heads",
+  name: "makeanything.heads",
 
   init: readFiles,
 

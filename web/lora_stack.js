@@ -175,8 +175,6 @@ function showWidgets(node) {
   }
 }
 
-let panelCount = 0;
-
 /** Adds the rows' panel to a node; gives what brings it up to date. */
 function addRows(node) {
   const rows = ROWS.map((row) => createRow(node, row));
@@ -184,8 +182,7 @@ function addRows(node) {
   root.append(...rows.map(({ view }) => view));
   // The graph has keys of its own for these.
   root.addEventListener("keydown", (event) => [" ", "Enter"].includes(event.key) && event.stopPropagation());
-  // A name of its own: Vue nodes keep showing the panel of the same name that an undone node had.
-  const panel = addPanel(node, `makeanything_loras_${++panelCount}`, root, 0);
+  const panel = addPanel(node, "makeanything_loras", root, 0);
   panel.options.getMinHeight = () => usedRows(node).length * ROW_HEIGHT + 2 * panel.margin;
   panel.options.getMaxHeight = panel.options.getMinHeight;
   return () => {
@@ -202,7 +199,7 @@ function addRows(node) {
 const panels = new WeakMap();
 
 app.registerExtension({
-  name: "MakeAnything.LoraStack",
+  name: "makeanything.lora_stack",
 
   init() {
     addStyles(STYLES);

@@ -2,6 +2,8 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 
+let panels = 0;
+
 /** Adds a DOM element of at least `height` pixels as the node's last widget, and makes room for it. */
 export function addPanel(node, name, panel, height) {
   for (const type of ["pointerdown", "pointermove", "pointerup"]) {
@@ -9,7 +11,8 @@ export function addPanel(node, name, panel, height) {
   }
   panel.addEventListener("wheel", zoom);
   const options = { serialize: false, hideOnZoom: false, getMinHeight: () => height, getValue: () => "" };
-  const widget = node.addDOMWidget(name, name, panel, options);
+  // A name of its own: Vue nodes keep showing the panel of the same name that an undone node had.
+  const widget = node.addDOMWidget(`${name}_${++panels}`, name, panel, options);
   widget.serialize = false;
   const [width, least] = node.computeSize();
   node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], least)]);

@@ -225,7 +225,7 @@ addStyles(`
 `);
 
 app.registerExtension({
-  name: "MakeAnything.Player",
+  name: "makeanything.player",
   nodeCreated(node) {
     if (NODES.includes(node.comfyClass)) addPlayer(node);
   },

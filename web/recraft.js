@@ -98,7 +98,7 @@ addStyles(`
 `);
 
 app.registerExtension({
-  name: "MakeAnything.ReCraft",
+  name: "makeanything.recraft",
   setup() {
     api.addEventListener("graphChanged", updateAll);
   },
