@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from server import PromptServer, web
+from aiohttp import web
+from server import PromptServer
 
 from ..makeanything.lora_info import trigger_words
 from .catalog import heads_files, lora_files, open_heads

@@ -1,4 +1,5 @@
-"""The arrows between the folders, read off the imports:  nodes -> makeanything <- training;  the demo lies outside.
+"""The arrows between the folders, read off the imports:  nodes -> makeanything <- training;  demo and benchmarks
+lie outside.
 
 Nothing is imported here, so this holds with and without ComfyUI and sd-scripts.
 """
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("makeanything", "nodes", "training", "demo")
+FOLDERS = ("makeanything", "nodes", "training", "demo", "benchmarks")
 
 STDLIB = set(sys.stdlib_module_names)
 METHOD = {"torch", "safetensors", "einops", "numpy", "PIL"}
 HOST = {
+    "aiohttp",
     "comfy",
     "comfy_api",
     "comfy_execution",
@@ -78,6 +80,8 @@ def allowed(folder: str) -> tuple[set[str], set[str]]:
         "nodes": ({"nodes", "makeanything"}, STDLIB | METHOD | HOST | {"nodes"}),
         "training": ({"training"}, STDLIB | METHOD | TRAINING | SD_SCRIPTS | {"makeanything", "training"}),
         "demo": ({"demo"}, STDLIB | METHOD | {"makeanything", "training", "demo", "tqdm", "matplotlib"}),
+        # They run the nodes too, in a ComfyUI that the tests know how to find.
+        "benchmarks": ({"benchmarks"}, STDLIB | METHOD | HOST | {"nodes", "makeanything", "benchmarks", "tests"}),
     }[folder]
 
 

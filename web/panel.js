@@ -1,6 +1,7 @@
 /** A panel of the pack's own in a node, in both of the frontend's renderers; it is never saved. */
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { after } from "./shared.js";
 
 let panels = 0;
 
@@ -28,11 +29,7 @@ function zoom(event) {
 
 /** Calls `show` with what the server lists under `key` when the node has run. */
 export function onOutput(node, key, show) {
-  const original = node.onExecuted;
-  node.onExecuted = function (output) {
-    original?.apply(this, arguments);
-    if (output?.[key]) show(output[key]);
-  };
+  after(node, "onExecuted", (output) => output?.[key] && show(output[key]));
 }
 
 /** What the frontend still has of a node's last run under `key`, such as after a change of tabs. */

@@ -14,12 +14,12 @@ export function set(node, target, value) {
   target.callback?.(value, app.canvas, node);
 }
 
-/** Runs `action` after the method `name` of `object`, which may not have one yet. */
+/** Runs `action`, with the same arguments, after the method `name` of `object`, which may not have one yet. */
 export function after(object, name, action) {
   const original = object[name];
   object[name] = function (...args) {
     const result = original?.apply(this, args);
-    action();
+    action(...args);
     return result;
   };
 }

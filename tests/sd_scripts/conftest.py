@@ -1,10 +1,10 @@
-"""Puts the project and sd-scripts on the import path, and gives a tiny FLUX of sd-scripts' own class."""
+"""Puts the project and sd-scripts on the import path, and gives tiny models."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,26 @@ def pytest_configure() -> None:
     # Appended: sd-scripts has top-level packages with common names, such as tests and tools.
     sys.path += [str(ROOT), str(Path(os.environ["SD_SCRIPTS_PATH"]).expanduser())]
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny models."""
+    import tiny_run
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_run.shrink()
+    tiny_run.make_models(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def any_precision() -> Iterator[None]:
+    """accelerate keeps the precision of a process's first run."""
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

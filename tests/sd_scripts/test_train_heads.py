@@ -6,7 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,22 +32,6 @@ EDGE = 96
 PORTRAIT, SKETCH, EMOJI = range(3)
 THREE = "domains=Portrait;Sketch;Emoji"
 Run = Callable[..., dict[str, Tensor]]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny models."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_run.shrink()
-    tiny_run.make_models(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def any_precision() -> Iterator[None]:
-    """accelerate keeps the precision of a process's first run."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def make_dataset(folder: Path, captions: Mapping[str, Sequence[str]], batch: int = 2, *general: str) -> Path:

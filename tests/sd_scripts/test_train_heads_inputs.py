@@ -24,15 +24,6 @@ TWO = ("--network_args", "domains=Portrait;Emoji")
 PORTRAIT = 'custom_attributes = { domain = "Portrait" }'
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny models."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_run.shrink()
-    tiny_run.make_models(folder)
-    return folder
-
-
 @pytest.fixture
 def command(tiny: Path, tmp_path: Path) -> Callable[..., list[str]]:
     """The command line of a run on one grid, whose subset and dataset get these lines."""

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ import pytest
 import tiny_run
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from library import flux_models, flux_train_utils, flux_utils, strategy_flux
 from PIL import Image
 from safetensors import safe_open
@@ -45,29 +43,19 @@ PROMPT = "3*3 of 9 sub-images, a lego house"
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny models, grids of both layouts and heads.safetensors (Portrait, 9 frames; Emoji, 4)."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_run.shrink()
-    tiny_run.make_models(folder)
+def tiny(tiny: Path) -> Path:
+    """Beside the tiny models: grids of both layouts and heads.safetensors (Portrait, 9 frames; Emoji, 4)."""
     for edge in GRIDS.values():
-        tiny_run.make_grids(folder, edge, captions=("a lego house --lora_up 3", "--lora_up_cur 3 a lego car"))
+        tiny_run.make_grids(tiny, edge, captions=("a lego house --lora_up 3", "--lora_up_cur 3 a lego car"))
     flux = flux_models.Flux(flux_models.configs["dev"].params)
     heads = (Domain.of("Portrait", 9, "portrait painting"), Domain.of("Emoji", 4, "emoji design"))
     network = AsymmetricNetwork(flux, heads, RANK, ALPHA)
     for head in range(2):
         for parameter in network.head(head):
             torch.nn.init.normal_(parameter, std=0.2)
-    network.save(folder / "heads.safetensors")
-    Image.fromarray(np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3)).save(folder / "picture.png")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def any_precision() -> Iterator[None]:
-    """accelerate keeps the precision of a process's first run."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+    network.save(tiny / "heads.safetensors")
+    Image.fromarray(np.arange(40 * 30 * 3, dtype=np.uint8).reshape(40, 30, 3)).save(tiny / "picture.png")
+    return tiny
 
 
 def command(tiny: Path, output: Path, layout: Layout, steps: int, *more: str) -> list[str]:
