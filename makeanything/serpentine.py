@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 PIXELS_PER_LATENT = 8
@@ -111,6 +110,10 @@ class Layout:
         top, left = row * cell_height, col * cell_width
         return Box(top, left, top + cell_height, left + cell_width)
 
+    def boxes(self, height: int, width: int) -> list[Box]:
+        """`box` of every frame, in time order."""
+        return [self.box(frame, height, width) for frame in range(self.frames)]
+
 
 def _nearest(length: int, parts: int) -> int:
     return max(round(length / parts), 1) * parts
@@ -118,23 +121,20 @@ def _nearest(length: int, parts: int) -> int:
 
 def split(grids: Tensor, layout: Layout) -> Tensor:
     """Grids (B, H, W, C) -> frames in time order (B, F, h, w, C).  Undone exactly by `compose`."""
-    _, height, width, _ = grids.shape
-    layout.cell_size(height, width)
-    cells = rearrange(grids, "b (r h) (c w) ch -> b (r c) h w ch", r=layout.rows, c=layout.cols)
-    return cells[:, _row_major(layout)]
+    boxes = layout.boxes(*grids.shape[1:3])
+    return torch.stack([grids[:, box.rows, box.cols] for box in boxes], dim=1)
 
 
 def compose(frames: Tensor, layout: Layout) -> Tensor:
     """Frames in time order (B, F, h, w, C) -> grids (B, H, W, C)."""
-    if frames.shape[1] != layout.frames:
-        raise ValueError(f"a {layout} grid holds {layout.frames} frames, got {frames.shape[1]}")
-    # Reversing every other row is its own inverse, so the order that takes a grid apart also puts it together.
-    cells = frames[:, _row_major(layout)]
-    return rearrange(cells, "b (r c) h w ch -> b (r h) (c w) ch", r=layout.rows, c=layout.cols)
-
-
-def _row_major(layout: Layout) -> list[int]:
-    return [row * layout.cols + col for row, col in layout.order]
+    count, sequence, height, width, channels = frames.shape
+    if sequence != layout.frames:
+        raise ValueError(f"a {layout} grid holds {layout.frames} frames, got {sequence}")
+    # Filled in place, so that every frame is copied once.
+    grids = frames.new_empty(count, layout.rows * height, layout.cols * width, channels)
+    for frame, box in enumerate(layout.boxes(*grids.shape[1:3])):
+        grids[:, box.rows, box.cols] = frames[:, frame]
+    return grids
 
 
 def split_trimmed(grids: Tensor, layout: Layout) -> Tensor:
@@ -151,12 +151,12 @@ def split_trimmed(grids: Tensor, layout: Layout) -> Tensor:
     cut_width = min(box.right - box.left for grid in boxes for box in grid)
     if cell_height == cell_width:
         cut_height = cut_width = min(cut_height, cut_width)
-    return torch.stack(
-        [
-            torch.stack([_centre(grid[box.rows, box.cols], cut_height, cut_width) for box in row])
-            for grid, row in zip(grids, boxes, strict=True)
-        ]
-    )
+    frames = [
+        _centre(grid[box.rows, box.cols], cut_height, cut_width)
+        for grid, row in zip(grids, boxes, strict=True)
+        for box in row
+    ]
+    return torch.stack(frames).unflatten(0, (count, layout.frames))
 
 
 def trimmed_boxes(grid: Tensor, layout: Layout) -> list[Box]:

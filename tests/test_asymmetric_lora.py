@@ -238,7 +238,7 @@ def test_a_head_that_is_not_chosen_may_be_broken(write):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("key", [f"{QKV}.lora_down.weight", f"{QKV}.alpha", f"{QKV}.lora_ups.0.weight"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
 def test_values_that_are_not_finite_are_refused(write, key, value, dtype):
     tensors = {key: tensor.to(dtype) for key, tensor in make(2).items()}
     tensors[key].view(-1)[-1] = value
