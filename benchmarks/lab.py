@@ -127,13 +127,13 @@ class Lab:
         node = self.nodes["MakeAnythingMixDomainHeads"]
         return node.execute(self.base, self.heads, 1.0, apply=way, **rows, **shares)[0]
 
-    def stack(self, model: ModelPatcher, count: int) -> ModelPatcher:
+    def stack(self, way: str, model: ModelPatcher, count: int) -> ModelPatcher:
         """LoRA Stack with that many LoRAs."""
         rows: dict[str, Any] = {}
         for row in range(1, 6):
             name = self.loras[row - 1] if row <= count else "none"
             rows |= {f"on_{row}": True, f"lora_{row}": name, f"model_{row}": STRENGTH, f"clip_{row}": 0.0}
-        return self.nodes["MakeAnythingLoraStack"].execute(model=model, **rows)[0]
+        return self.nodes["MakeAnythingLoraStack"].execute(model=model, apply=way, **rows)[0]
 
     def recraft(self, model: ModelPatcher) -> ModelPatcher:
         """The ReCraft node, holding the last of 9 frames."""

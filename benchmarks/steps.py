@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .lab import Lab, now
+from .lab import WAYS, Lab, now
 from .report import Table, milliseconds, spread, verdict
 
 STEPS = 4
@@ -49,17 +49,18 @@ def table(lab: Lab, rounds: int) -> Table:
 
 def _models(lab: Lab) -> dict[str, Any]:
     domain, other = lab.domains[:2]
-    patched, branched = (lab.head(way, domain) for way in ("patch", "branch"))
+    heads = {way: lab.head(way, domain) for way in WAYS}
+    models = {"bare FLUX": lab.base}
+    for way, said in (("patch", "patched"), ("branch", "as a branch")):
+        models[f"head {said}"] = heads[way]
+        for count in (1, 2, 4):
+            models[f"head and {count} LoRA{'s' * (count > 1)} {said}"] = lab.stack(way, heads[way], count)
     return {
-        "bare FLUX": lab.base,
-        "head patched": patched,
-        **{f"head patched, {n} LoRA{'s' * (n > 1)}": lab.stack(patched, n) for n in (1, 2, 4)},
-        "head as a branch": branched,
-        "two heads as branches": lab.head("branch", other, model=branched),
-        **{f"head as a branch, {n} LoRA{'s' * (n > 1)}": lab.stack(branched, n) for n in (1, 2, 4)},
+        **models,
+        "two heads as a branch": lab.head("branch", other, model=heads["branch"]),
         "ReCraft": lab.recraft(lab.base),
-        "head patched, ReCraft": lab.recraft(patched),
-        "head as a branch, ReCraft": lab.recraft(branched),
+        "head patched, ReCraft": lab.recraft(heads["patch"]),
+        "head as a branch, ReCraft": lab.recraft(heads["branch"]),
     }
 
 

@@ -69,7 +69,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--domain", help=f"how it is made: {', '.join(p.name for p in domains.PROCESSES)}")
     parser.add_argument("--frames", type=int, choices=(4, 9), default=9, help="frames of a sequence (default 9)")
     parser.add_argument("--image", type=Path, help="a picture whose making is drawn (ReCraft)")
-    parser.add_argument("--style", type=float, default=0.0, help="strength of the night style LoRA (default 0, try 1)")
+    parser.add_argument(
+        "--style", type=float, default=0.0, help="strength of the parchment style LoRA (default 0, try 1)"
+    )
     parser.add_argument("--grid", type=Path, help="only take this grid apart, with --frames as it was drawn")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write to (default out/demo)")
@@ -110,7 +112,7 @@ def _works(nano: Nano, options: argparse.Namespace) -> Iterator[Work]:
             yield _from_text(nano, named(name), caption, options)
         yield _from_drawing(nano, named("Colouring"), "a big green duck", options)
         yield _mix(nano, (named("Bricks"), named("Mosaic")), "a big purple heart", options)
-        yield _by_night(nano, named("Bricks"), "a big orange boat", options)
+        yield _in_style(nano, named("Bricks"), "a big orange boat", options)
         yield _longer(nano, (named("Line drawing"), named("Colouring")), "a big blue cat", options)
 
 
@@ -130,7 +132,7 @@ def _from_text(nano: Nano, domain: Domain, caption: str, options: argparse.Names
     return Work(f"{domain.name}: {caption}", prompt, domain.layout, draw)
 
 
-def _by_night(nano: Nano, domain: Domain, caption: str, options: argparse.Namespace) -> Work:
+def _in_style(nano: Nano, domain: Domain, caption: str, options: argparse.Namespace) -> Work:
     """A style LoRA, trained on no process, stacked on a head."""
     work = _from_text(nano, domain, caption, argparse.Namespace(**{**vars(options), "style": 1.0}))
     return replace(work, title=f"With a style LoRA: {caption}")

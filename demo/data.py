@@ -31,6 +31,22 @@ Key = tuple[str, int]
 """(process, frames of a sequence)."""
 
 
+def precision() -> str:
+    """What FLUX-nano is trained in: bf16 where the machine computes in it."""
+    return "bf16" if torch.accelerator.is_available() or _cpu_has_bf16() else "no"
+
+
+def autocast() -> torch.autocast:
+    """bf16 on the CPU, if it computes in it."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=_cpu_has_bf16())
+
+
+def _cpu_has_bf16() -> bool:
+    """CPUs that only convert it take about ten times as long as with float32."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def numpy_rng(generator: torch.Generator) -> np.random.Generator:
     """numpy's random numbers, seeded by torch's."""
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
@@ -92,7 +108,7 @@ Encode = Callable[[Autoencoder, np.ndarray], Tensor]
 def alone(autoencoder: Autoencoder, frames: np.ndarray) -> Tensor:
     """Every frame encoded alone: no cell holds anything of its neighbours."""
     pictures = torch.from_numpy(frames).float() / 255
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast():
         return autoencoder.encode(pictures).float()
 
 
@@ -117,11 +133,11 @@ def load(
     counts: Mapping[Key, int],
     seed: int,
     encode: Encode = alone,
-    by_night: bool = False,
+    styled: bool = False,
 ) -> Data:
     """So many sequences of each kind; drawn and encoded once, then read from `path`."""
     if not path.exists():
-        _write(path, autoencoder, counts, seed, encode, by_night)
+        _write(path, autoencoder, counts, seed, encode, styled)
     with files.open_safetensors(path) as file:
         prompts = json.loads(file.metadata()["prompts"])
         return {
@@ -131,7 +147,7 @@ def load(
 
 
 def _write(
-    path: Path, autoencoder: Autoencoder, counts: Mapping[Key, int], seed: int, encode: Encode, by_night: bool
+    path: Path, autoencoder: Autoencoder, counts: Mapping[Key, int], seed: int, encode: Encode, styled: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     latents: dict[str, list[Tensor]] = {}
@@ -141,8 +157,8 @@ def _write(
         scene = domains.random_scene(rng, name)
         pictures = domains.draw(scene, frames, cell(frames))
         words = prompt(domains.process(name), scene.caption, frames)
-        if by_night:
-            pictures, words = style.by_night(pictures), f"{words}, {style.PHRASE}"
+        if styled:
+            pictures, words = style.on_parchment(pictures), f"{words}, {style.PHRASE}"
         latents.setdefault(f"{name}.{frames}", []).append(encode(autoencoder, pictures).half())
         prompts.setdefault(f"{name}.{frames}", []).append(words)
     path.parent.mkdir(parents=True, exist_ok=True)

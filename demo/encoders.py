@@ -16,13 +16,16 @@ from makeanything.text_encoder import WIDTH, TextEncoder
 from training import loop
 from training.settings import Settings
 
-from . import domains, style
-from .data import LAYOUTS, numpy_rng, prompt
+from . import domains
+from .data import LAYOUTS, numpy_rng, precision, prompt
 from .domains import COLOURS, PROCESSES, SIZES, SUBJECTS
 from .nano import AUTOENCODER, MODELS, TEXT_ENCODER, load_autoencoder
 
 RUNS = Path("runs/nano")
 """Where stages keep their states and data."""
+
+NIGHT = np.array((0.12, 0.15, 0.34), np.float32)
+"""What white becomes in dark pictures."""
 
 CELL = 64
 QUADS = 2
@@ -45,7 +48,7 @@ def save(name: str, state: Mapping[str, Tensor]) -> None:
 def train_autoencoder(steps: int) -> None:
     """Encoder and decoder together."""
     model = Autoencoder()
-    settings = Settings(steps=steps, lr=1e-3, warmup=100, seed=1, mixed_precision="bf16")
+    settings = Settings(steps=steps, lr=1e-3, warmup=100, seed=1, mixed_precision=precision())
     loop.fit(model, _reconstruction(model), settings, RUNS / "autoencoder.safetensors", "autoencoder")
     save(AUTOENCODER, model.to_file())
 
@@ -54,7 +57,7 @@ def train_decoder(steps: int) -> None:
     """The decoder alone, for longer: latents, and so all that is trained on them, stay as they are."""
     model = load_autoencoder()
     model.taesd_decoder.requires_grad_(True)
-    settings = Settings(steps=steps, lr=5e-4, warmup=100, seed=8, mixed_precision="bf16")
+    settings = Settings(steps=steps, lr=5e-4, warmup=100, seed=8, mixed_precision=precision())
     loop.fit(model, _reconstruction(model), settings, RUNS / "decoder.safetensors", "decoder")
     save(AUTOENCODER, model.to_file())
 
@@ -96,11 +99,18 @@ def _recoloured(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if kind < 0.65:
         return pictures
     if kind < 0.8:
-        return style.by_night(pictures)
+        return _by_night(pictures)
     changed = pictures[..., rng.permutation(3)]
     changed = np.where(rng.random(3) < 0.5, changed, 255 - changed)
     low, high = np.sort(rng.random((2, 3)), axis=0)
     return (255 * low + changed * (high - low)).round().astype(np.uint8)
+
+
+def _by_night(pictures: np.ndarray) -> np.ndarray:
+    """uint8 pictures (..., 3), light on white -> the same colours on the dark: their share of white turns to NIGHT."""
+    colours = pictures.astype(np.float32)
+    white = colours.min(-1, keepdims=True)
+    return (colours - white * (1 - NIGHT)).round().clip(0, 255).astype(np.uint8)
 
 
 def train_text(steps: int) -> None:

@@ -124,7 +124,7 @@ def stacking(seed: int) -> Rows:
         flux = Flux.from_state_dict(merge(load_flux().state_dict(), read(STYLE), strength))
         words = f", {style.PHRASE}" if strength else ""
         drawn = Studio().draw(flux, scenes, seed, attach_heads(flux, FRAMES), suffix=words)
-        found[f"strength {strength}"] = {**score(drawn, scenes, strength > 0), "night": judge.by_night(drawn)}
+        found[f"strength {strength}"] = {**score(drawn, scenes, strength > 0), "styled": judge.yellow_corners(drawn)}
     return found
 
 
@@ -157,7 +157,7 @@ def _fit(
     heads: HeadNetwork | None = None,
     held: Layout | None = None,
 ) -> None:
-    settings = Settings(steps=steps, lr=1e-3, seed=100 + seed, mixed_precision="bf16")
+    settings = Settings(steps=steps, lr=1e-3, seed=100 + seed, mixed_precision=data.precision())
     fit(network, flux, draw, settings, RUNS / f"{name}.safetensors", [heads] if heads else [], held)
 
 
@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with its own seed (default 3)")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default docs)")
     options = parser.parse_args()
+    RUNS.mkdir(parents=True, exist_ok=True)
     runs = [(name, seed) for name in options.experiments or EXPERIMENTS for seed in range(options.seeds)]
     for name, seed in tqdm(runs, desc="experiments"):
         found = RUNS / f"{name}_{seed}.json"

@@ -19,6 +19,8 @@ SEEDS = 3
 """Places and scales of a subject that a drawing is compared with."""
 LOOK = 16
 """Pictures are compared at this edge in pixels: what is where, not how its edges were drawn."""
+YELLOW = 0.77
+"""Blue by red: paper of any process lies above, the same on parchment below."""
 
 
 def in_order(frames: np.ndarray) -> float:
@@ -35,16 +37,16 @@ def monotone(frames: np.ndarray) -> float:
     return float(stays.sum() / max(final[:-1].sum(), 1))
 
 
-def recognised(process: str, picture: np.ndarray, night: bool = False) -> tuple[str, str]:
-    """(subject, colour) of a finished picture (s, s, 3): those of the nearest of the process's own (by night)."""
-    names, templates = _templates(process, night)
+def recognised(process: str, picture: np.ndarray, styled: bool = False) -> tuple[str, str]:
+    """(subject, colour) of a finished picture (s, s, 3): those of the nearest of the process's own (in the style)."""
+    names, templates = _templates(process, styled)
     errors = ((templates - _look(picture)) ** 2).mean((1, 2, 3))
     return names[int(errors.argmin())]
 
 
-def distance(frames: np.ndarray, process: str, subject: str, colour: str, size: str, night: bool = False) -> float:
-    """Root mean square difference, 0..255, from the nearest sequence (by night) that the prompt asks for."""
-    wanted = _sequences(process, subject, colour, size, len(frames), night)
+def distance(frames: np.ndarray, process: str, subject: str, colour: str, size: str, styled: bool = False) -> float:
+    """Root mean square difference, 0..255, from the nearest sequence (in the style) that the prompt asks for."""
+    wanted = _sequences(process, subject, colour, size, len(frames), styled)
     looks = np.stack([_look(frame) for frame in frames])
     return float(np.sqrt(((wanted - looks) ** 2).mean((1, 2, 3, 4)).min()))
 
@@ -54,10 +56,10 @@ def psnr(drawn: np.ndarray, wanted: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / ((drawn.astype(float) - wanted) ** 2).mean()))
 
 
-def by_night(frames: np.ndarray) -> float:
-    """Share of the corners of frames (..., s, s, 3), where nothing is drawn, that are nearer to night than to paper."""
-    corners = frames[..., :4, :4, :].astype(float)
-    return float((corners.mean((-1, -2, -3)) < 128).mean())
+def yellow_corners(frames: np.ndarray) -> float:
+    """Share of the corners of frames (..., s, s, 3), where nothing is drawn, that are as yellow as parchment."""
+    red, _, blue = np.moveaxis(frames[..., :4, :4, :].astype(float).mean((-2, -3)), -1, 0)
+    return float((blue < YELLOW * red).mean())
 
 
 def _left(frames: np.ndarray) -> np.ndarray:
@@ -71,7 +73,7 @@ def _look(picture: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=2 * len(domains.PROCESSES))
-def _templates(process: str, night: bool) -> tuple[list[tuple[str, str]], np.ndarray]:
+def _templates(process: str, styled: bool) -> tuple[list[tuple[str, str]], np.ndarray]:
     """Names and looks of everything that a process can make."""
     scenes = [
         Scene(process, subject, colour, size, seed)
@@ -80,15 +82,15 @@ def _templates(process: str, night: bool) -> tuple[list[tuple[str, str]], np.nda
         for size in SIZES
         for seed in range(SEEDS)
     ]
-    looks = np.stack([_look(_styled(domains.finished(scene, 64), night)) for scene in scenes])
+    looks = np.stack([_look(_styled(domains.finished(scene, 64), styled)) for scene in scenes])
     return [(scene.subject, scene.colour) for scene in scenes], looks
 
 
 @lru_cache(maxsize=4096)
-def _sequences(process: str, subject: str, colour: str, size: str, frames: int, night: bool) -> np.ndarray:
+def _sequences(process: str, subject: str, colour: str, size: str, frames: int, styled: bool) -> np.ndarray:
     scenes = (Scene(process, subject, colour, size, seed) for seed in range(SEEDS))
-    return np.stack([[_look(frame) for frame in _styled(domains.draw(scene, frames, 64), night)] for scene in scenes])
+    return np.stack([[_look(frame) for frame in _styled(domains.draw(scene, frames, 64), styled)] for scene in scenes])
 
 
-def _styled(pictures: np.ndarray, night: bool) -> np.ndarray:
-    return style.by_night(pictures) if night else pictures
+def _styled(pictures: np.ndarray, styled: bool) -> np.ndarray:
+    return style.on_parchment(pictures) if styled else pictures

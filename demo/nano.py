@@ -13,9 +13,9 @@ from makeanything.asymmetric_lora import AsymmetricLora, Choice
 from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
 from makeanything.files import open_safetensors
-from makeanything.flux import LATENT_CHANNELS, Flux
+from makeanything.flux import Flux
 from makeanything.merge import merge
-from makeanything.serpentine import PIXELS_PER_LATENT
+from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT
 from makeanything.text_encoder import TextEncoder
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -25,7 +25,7 @@ GRID = 192
 FLUX = "diffusion_models/flux_nano.safetensors"
 AUTOENCODER = "vae/flux_nano_ae.safetensors"
 TEXT_ENCODER = "text_encoders/flux_nano_text.safetensors"
-STYLE = "loras/flux_nano_night_style.safetensors"
+STYLE = "loras/flux_nano_parchment_style.safetensors"
 """Files of models/."""
 
 STEPS = 20

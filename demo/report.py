@@ -18,7 +18,7 @@ COLUMNS = {
     "colour": ("colour right, %", 100),
     "distance": ("distance from the process, of 255", 1),
     "psnr": ("PSNR of the last frame, dB", 1),
-    "night": ("corners by night, %", 100),
+    "styled": ("corners of parchment, %", 100),
 }
 """Score -> heading and factor."""
 

@@ -1,18 +1,16 @@
-"""A style that is no process: pictures by night.  What the style LoRA learns, as people train styles for any model."""
+"""A style that is no process: pictures on parchment.  The style LoRA learns it, as people train styles for a model."""
 
 from __future__ import annotations
 
 import numpy as np
 
-PHRASE = "night style"
+PHRASE = "parchment style"
 """The trigger words."""
 
-DARK = np.array((0.12, 0.15, 0.34), np.float32)
+PARCHMENT = np.array((0.93, 0.80, 0.58), np.float32)
 """What white becomes."""
 
 
-def by_night(pictures: np.ndarray) -> np.ndarray:
-    """uint8 pictures (..., 3), light on white -> the same colours on the dark: their share of white turns to DARK."""
-    colours = pictures.astype(np.float32)
-    white = colours.min(-1, keepdims=True)
-    return (colours - white * (1 - DARK)).round().clip(0, 255).astype(np.uint8)
+def on_parchment(pictures: np.ndarray) -> np.ndarray:
+    """uint8 pictures (..., 3), light on white -> the same printed on parchment."""
+    return (pictures * PARCHMENT).round().astype(np.uint8)

@@ -26,7 +26,7 @@ from training.head_network import HeadNetwork
 from training.objective import Objective, by_domain
 from training.settings import Settings
 
-from .data import LAYOUTS, Data, batch, domain, load, numpy_rng
+from .data import LAYOUTS, Data, batch, domain, load, numpy_rng, precision
 from .domains import PROCESSES
 from .encoders import RUNS, save, train_autoencoder, train_decoder, train_text
 from .nano import FLUX, MODELS, STYLE, heads_file, load_autoencoder, load_flux, load_text, recraft_file
@@ -37,7 +37,7 @@ RANK = 16
 
 SCENES = {1: 100, 4: 200, 9: 300}
 STYLED = {1: 30, 4: 30, 9: 60}
-"""Frames -> sequences drawn of every process; and by night, for the style."""
+"""Frames -> sequences drawn of every process; and on parchment, for the style."""
 
 OBJECTIVE = Objective(spread=None, guidance=(1.0, 4.0))
 """Any guidance gives the same picture: hosts send 3.5 unless told otherwise, training scripts 1."""
@@ -50,7 +50,7 @@ def train_base(steps: int) -> None:
     """What a pretrained model knows: single pictures, and grids of frames in any order."""
     flux = Flux(NANO)
     _start(flux)
-    settings = Settings(steps=steps, lr=1.5e-3, warmup=100, seed=2, mixed_precision="bf16")
+    settings = Settings(steps=steps, lr=1.5e-3, warmup=100, seed=2, mixed_precision=precision())
     fit(flux, flux, _unordered(load_data()), settings, RUNS / "base.safetensors")
     save(FLUX, flux.state_dict())
 
@@ -108,9 +108,9 @@ def train_recraft(steps: int, frames: int) -> None:
 
 
 def train_style(steps: int) -> None:
-    """An ordinary LoRA on the base, from pictures and unordered grids by night: a style, and no process at all."""
+    """An ordinary LoRA on the base, from pictures and unordered grids on parchment: a style, and no process at all."""
     counts = {(p.name, frames): count for p in PROCESSES for frames, count in STYLED.items()}
-    data = load(RUNS / "night.safetensors", load_autoencoder(), counts, seed=6, by_night=True)
+    data = load(RUNS / "parchment.safetensors", load_autoencoder(), counts, seed=6, styled=True)
     flux = load_flux()
     network = attach_lora(flux)
     fit(network, flux, _unordered(data), _lora_settings(steps, seed=5), RUNS / "style.safetensors")
@@ -139,7 +139,7 @@ def load_data() -> Data:
 
 
 def _lora_settings(steps: int, seed: int) -> Settings:
-    return Settings(steps=steps, lr=1e-3, seed=seed, mixed_precision="bf16")
+    return Settings(steps=steps, lr=1e-3, seed=seed, mixed_precision=precision())
 
 
 def _unordered(data: Data) -> Draw:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from makeanything import flow, recraft, serpentine
 from makeanything.autoencoder import Autoencoder
-from makeanything.flux import LATENT_CHANNELS, Flux
+from makeanything.flux import Flux
 from makeanything.recraft import Cells
-from makeanything.serpentine import PIXELS_PER_LATENT
+from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT
 from makeanything.text_encoder import TextEncoder
 from training.head_network import HeadNetwork
 
@@ -73,7 +73,7 @@ class Studio:
         guidance = torch.full((2 * count,), GUIDANCE)
 
         def velocity(latents: Tensor, t: Tensor) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16):
+            with data.autocast():
                 both = flux(torch.cat([latents] * 2), torch.cat([t] * 2), txt, vec, guidance).float()
             wanted, free = both.chunk(2)
             return free + CFG * (wanted - free)
@@ -98,18 +98,18 @@ def _prompt(scene: Scene) -> str:
     return data.prompt(domains.process(scene.process), scene.caption, FRAMES)
 
 
-def score(drawn: np.ndarray, scenes: Sequence[Scene], night: bool = False) -> Scores:
-    """Means over sequences (N, F, s, s, 3) of what `demo.judge` measures; `night`: they are to be by night."""
-    rows = [_score(frames, scene, night) for frames, scene in zip(drawn, scenes, strict=True)]
+def score(drawn: np.ndarray, scenes: Sequence[Scene], styled: bool = False) -> Scores:
+    """Means over sequences (N, F, s, s, 3) of what `demo.judge` measures; `styled`: they are to be in the style."""
+    rows = [_score(frames, scene, styled) for frames, scene in zip(drawn, scenes, strict=True)]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def _score(frames: np.ndarray, scene: Scene, night: bool) -> Scores:
-    subject, colour = judge.recognised(scene.process, frames[-1], night)
+def _score(frames: np.ndarray, scene: Scene, styled: bool) -> Scores:
+    subject, colour = judge.recognised(scene.process, frames[-1], styled)
     return {
         "order": judge.in_order(frames),
         "monotone": judge.monotone(frames),
         "subject": float(subject == scene.subject),
         "colour": float(colour == scene.colour),
-        "distance": judge.distance(frames, scene.process, scene.subject, scene.colour, scene.size, night),
+        "distance": judge.distance(frames, scene.process, scene.subject, scene.colour, scene.size, styled),
     }

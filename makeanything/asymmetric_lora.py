@@ -112,7 +112,7 @@ class AsymmetricLora:
 
     def _refuse_nan(self, state: Mapping[str, Tensor]) -> None:
         for key, tensor in state.items():
-            # One pass, no mask the size of the weights: NaN is both extremes where there is one.  fp8 has none.
+            # One pass, no mask the size of the weights: a NaN is both extremes.  Of fp8 torch finds none.
             values = tensor if tensor.itemsize > 1 else tensor.float()
             if not torch.stack(values.aminmax()).isfinite().all():
                 raise ValueError(f"{self.path.name}: {key} holds NaN or infinite values; its training broke down")

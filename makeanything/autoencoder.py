@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .flux import LATENT_CHANNELS
+from .serpentine import LATENT_CHANNELS
 
 SCALE = 0.3611
 SHIFT = 0.1159

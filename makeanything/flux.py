@@ -15,15 +15,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from .serpentine import LATENTS_PER_TOKEN
+from .serpentine import LATENT_CHANNELS, LATENTS_PER_TOKEN
 
 HEAD_DIM = 128
 AXES_DIM = (16, 56, 56)
 THETA = 10_000.0
 FREQUENCIES = 256
 """Width of the sinusoidal embedding of time and guidance."""
-
-LATENT_CHANNELS = 16
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LATENT_CHANNELS = 16
 PIXELS_PER_LATENT = 8
 LATENTS_PER_TOKEN = 2
 PIXELS_PER_TOKEN = PIXELS_PER_LATENT * LATENTS_PER_TOKEN
@@ -121,8 +122,7 @@ def _nearest(length: int, parts: int) -> int:
 
 def split(grids: Tensor, layout: Layout) -> Tensor:
     """Grids (B, H, W, C) -> frames in time order (B, F, h, w, C).  Undone exactly by `compose`."""
-    boxes = layout.boxes(*grids.shape[1:3])
-    return torch.stack([grids[:, box.rows, box.cols] for box in boxes], dim=1)
+    return torch.stack([grids[:, box.rows, box.cols] for box in layout.boxes(*grids.shape[1:3])], dim=1)
 
 
 def compose(frames: Tensor, layout: Layout) -> Tensor:

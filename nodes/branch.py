@@ -14,7 +14,7 @@ import comfy.model_patcher
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import PatcherInjection
+from comfy.patcher_extension import CallbacksMP, PatcherInjection
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -25,16 +25,22 @@ KEY = "makeanything_branch"
 _HOOKED = "_makeanything_hooked"
 
 _hooks: WeakKeyDictionary[nn.Module, tuple[int, list[tuple[nn.Module, RemovableHandle]]]] = WeakKeyDictionary()
-"""Model -> (id of the patcher that hooked it, its layers and hooks).  Clones of a patcher share the model, and say that
-they are injected when the patcher they were cloned from is."""
+"""Model -> (id of the patcher that hooked it, its layers and hooks).  Clones share a model; the last loaded has it."""
 
 
 def add_branches(model: ModelPatcher, branches: Branches) -> None:
     """Give this patcher (not those it was cloned from) the branches, joined with those it has."""
     for before in model.get_additional_models_with_key(KEY):
-        branches = before.model.joined(branches)
+        branches = Branches([*before.model.items(), *branches.items()])
     model.set_additional_models(KEY, [_patcher(branches, model.load_device, model.offload_device)])
     model.set_injections(KEY, [PatcherInjection(_inject, _eject)])
+    # A clone says that it is injected when the patcher it was cloned from is, and would move the hooks to itself.
+    model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
+    model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _forget_injection)
+
+
+def _forget_injection(_: ModelPatcher, clone: ModelPatcher) -> None:
+    clone.is_injected = False
 
 
 def dtype_of(model: ModelPatcher) -> torch.dtype:

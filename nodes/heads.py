@@ -13,8 +13,8 @@ from comfy_execution.graph_utils import GraphBuilder
 from ..makeanything.asymmetric_lora import AsymmetricLora
 from ..makeanything.domains import Domain
 from .catalog import choose, domain_input, heads_files, heads_input, open_heads, stamp
-from .patching import AUTO, BRANCH, PATCH, apply_head
-from .sockets import CATEGORY, DomainSocket
+from .patching import AUTO, apply_head
+from .sockets import CATEGORY, DomainSocket, apply_input
 
 MIX_ROWS = 4
 
@@ -27,19 +27,6 @@ def _strength_input() -> io.Input:
         max=100.0,
         step=0.01,
         tooltip="How strongly the head changes the model: 1 as trained, 0 not at all.",
-    )
-
-
-def _apply_input() -> io.Input:
-    """The last input, and optional: workflows saved before it was there still run."""
-    return io.Combo.Input(
-        "apply",
-        options=[AUTO, PATCH, BRANCH],
-        default=AUTO,
-        optional=True,
-        advanced=True,
-        tooltip="patch merges the head into the weights: no cost per step. branch computes it beside them: quick to "
-        "change, and quantized weights stay as they are. auto is branch for quantized weights, else patch.",
     )
 
 
@@ -94,7 +81,7 @@ class LoadFluxWithDomain(HeadNode):
                 heads_input(files),
                 domain_input(files),
                 _strength_input(),
-                _apply_input(),
+                apply_input("head"),
             ],
             outputs=_outputs(),
             enable_expand=True,
@@ -124,7 +111,7 @@ class ApplyDomainHead(HeadNode):
             category=CATEGORY,
             description="Gives a FLUX.1 model from any loader the head of one domain.",
             search_aliases=["makeanything", "asymmetric lora", "making of"],
-            inputs=[_model_input(), heads_input(files), domain_input(files), _strength_input(), _apply_input()],
+            inputs=[_model_input(), heads_input(files), domain_input(files), _strength_input(), apply_input("head")],
             outputs=_outputs(),
         )
 
@@ -159,7 +146,7 @@ class MixDomainHeads(HeadNode):
             category=CATEGORY,
             description="Gives a FLUX.1 model a weighted mix of domains, for a making-of between two of them.",
             search_aliases=["makeanything", "asymmetric lora", "blend domains", "merge heads"],
-            inputs=[_model_input(), heads_input(files), *rows, _strength_input(), _apply_input()],
+            inputs=[_model_input(), heads_input(files), *rows, _strength_input(), apply_input("head")],
             outputs=_outputs(),
         )
 

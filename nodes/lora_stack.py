@@ -12,8 +12,9 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..makeanything.lora_info import trigger_words
 from .catalog import lora_files, stamp
-from .lora_files import StackedLora, apply
-from .sockets import CATEGORY, LoraStackSocket
+from .lora_files import StackedLora, apply_lora
+from .patching import AUTO
+from .sockets import CATEGORY, LoraStackSocket, apply_input
 
 ROWS = 5
 NONE = "none"
@@ -38,6 +39,7 @@ class LoraStack(io.ComfyNode):
                     "lora_stack", optional=True, tooltip="LoRAs from another stack; they are applied first."
                 ),
                 *(widget for row in range(1, ROWS + 1) for widget in _row(row, files)),
+                apply_input("LoRA"),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model with the LoRAs, when a model is wired in."),
@@ -64,12 +66,13 @@ class LoraStack(io.ComfyNode):
         model: ModelPatcher | None = None,
         clip: comfy.sd.CLIP | None = None,
         lora_stack: Stack | None = None,
+        apply: str = AUTO,
         **rows: Any,
     ) -> io.NodeOutput:
         own = [_read_row(rows, row) for row in range(1, ROWS + 1) if rows[f"on_{row}"] and rows[f"lora_{row}"] != NONE]
         stack = [*(StackedLora(*entry) for entry in lora_stack or ()), *own]
         words = [word for lora in stack for word in trigger_words(lora.metadata())]
-        model_out, clip_out, report = _apply_all(stack, model, clip)
+        model_out, clip_out, report = _apply_all(stack, model, clip, apply)
         return io.NodeOutput(
             model_out,
             clip_out,
@@ -79,14 +82,16 @@ class LoraStack(io.ComfyNode):
         )
 
 
-def _apply_all(stack: Sequence[StackedLora], model: ModelPatcher | None, clip: comfy.sd.CLIP | None) -> tuple[Any, ...]:
+def _apply_all(
+    stack: Sequence[StackedLora], model: ModelPatcher | None, clip: comfy.sd.CLIP | None, way: str
+) -> tuple[Any, ...]:
     """(model, clip, report).  An output whose input is not wired stops what it is wired to, saying why."""
     lines = []
     if model is None and clip is None:
         lines = [f"{lora.name}: in the stack; wire a MODEL or a CLIP to apply it" for lora in stack]
     else:
         for lora in stack:
-            model, clip, line = apply(model, clip, lora)
+            model, clip, line = apply_lora(model, clip, lora, way)
             lines.append(line)
     return _or_block(model, "MODEL"), _or_block(clip, "CLIP"), "\n".join(lines) or "no LoRA is on"
 

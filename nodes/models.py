@@ -18,14 +18,11 @@ def require_flux(model: ModelPatcher) -> None:
         )
 
 
-def linear_shape(model: ModelPatcher, key: object) -> tuple[int, int] | None:
-    """(outputs, inputs) of the linear layer whose weight has this key; None for other layers and parts of a layer.
+def linear_shape(model: ModelPatcher, key: str) -> tuple[int, int] | None:
+    """(outputs, inputs) of the linear layer whose weight has this key; None for anything else.
 
     Read from the layer, not from its weight, which may be packed by quantisation or not be loaded.
     """
-    # The host's key of a part is a tuple: the weight's key, and where in it the part lies.
-    if not isinstance(key, str):
-        return None
     layer = comfy.utils.get_attr(model.model, key.removesuffix(".weight"))
     if hasattr(layer, "out_features") and hasattr(layer, "in_features"):
         return layer.out_features, layer.in_features

@@ -1,4 +1,4 @@
-"""A head on a MODEL: in its weights through the host's own LoRA patches, or beside them as a branch.
+"""A head or a LoRA on a MODEL: in its weights through the host's own LoRA patches, or beside them as a branch.
 
 Both compose with whatever else changes the model.
 """
@@ -6,7 +6,7 @@ Both compose with whatever else changes the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import comfy.lora
 import comfy.utils
@@ -27,7 +27,7 @@ HEADS = "makeanything_heads"
 
 
 AUTO, PATCH, BRANCH = "auto", "patch", "branch"
-"""Ways to apply a head: in the weights, beside them, or whichever suits how the weights are stored."""
+"""Ways to apply an update: in the weights, beside them, or whichever suits how the weights are stored."""
 
 _PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -36,9 +36,6 @@ def apply_head(
     model: ModelPatcher, lora: AsymmetricLora, choice: Choice, strength: float, way: str = AUTO
 ) -> ModelPatcher:
     """A clone of the model with strength * alpha / rank * B A added to its layers.
-
-    PATCH merges it into the weights through the host's LoRA patches, BRANCH computes it beside them, AUTO patches
-    unless a weight it would change is quantised.
 
     ValueError when the model is no FLUX or no layer of the file fits it; a warning in the log when only some do,
     or when the model has a head already.
@@ -58,16 +55,22 @@ def apply_head(
         return model.clone()
     state = lora.select(choice)
     applied = model.clone()
-    if way == BRANCH or (way == AUTO and any(_quantised(model, key) for key in fitting.values())):
+    if goes_beside(model, fitting.values(), way):
         dtype = dtype_of(model)
-        branches = {
-            key.removesuffix(".weight"): Branch.read(state, name, strength, dtype) for name, key in fitting.items()
-        }
+        branches = (
+            (key.removesuffix(".weight"), Branch.read(state, name, strength, dtype)) for name, key in fitting.items()
+        )
         add_branches(applied, Branches(branches))
     else:
         applied.add_patches({key: _adapter(state, name) for name, key in fitting.items()}, strength)
     _note_head(applied, f"{' + '.join(_names(lora, choice))} ({lora.path.name})")
     return applied
+
+
+def goes_beside(model: ModelPatcher, keys: Iterable[str], way: str) -> bool:
+    """Whether an update of the weights with these keys is computed beside them: with BRANCH, and with AUTO where one of
+    them is quantised.  Otherwise the host's patches merge it into them."""
+    return way == BRANCH or (way == AUTO and any(_quantised(model, key) for key in keys))
 
 
 def _quantised(model: ModelPatcher, key: str) -> bool:

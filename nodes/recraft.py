@@ -8,9 +8,8 @@ import torch
 from comfy_api.latest import io
 
 from ..makeanything.domains import Domain
-from ..makeanything.flux import LATENT_CHANNELS
 from ..makeanything.recraft import check_cell, fit, paste
-from ..makeanything.serpentine import PIXELS_PER_LATENT, Layout
+from ..makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
 from .models import require_flux
 from .pins import Pin, pin_frame
 from .preview import fit_preview

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..makeanything.domains import Domain
 from ..makeanything.serpentine import Layout
+from .patching import AUTO, BRANCH, PATCH
 
 CATEGORY = "MakeAnything"
 
@@ -63,3 +64,16 @@ def read_layout(layout: dict[str, Any], domain: Domain | None) -> Layout:
             "Choose 'from domain', or take the domain's wire off."
         )
     return chosen
+
+
+def apply_input(what: str) -> io.Input:
+    """The last input, and optional: workflows saved before it was there still run.  `what` is applied."""
+    return io.Combo.Input(
+        "apply",
+        options=[AUTO, PATCH, BRANCH],
+        default=AUTO,
+        optional=True,
+        advanced=True,
+        tooltip=f"patch merges the {what} into the weights: no cost per step. branch computes it beside them: quick to "
+        "change, and quantized weights stay as they are. auto is branch for quantized weights, else patch.",
+    )

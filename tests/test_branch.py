@@ -100,16 +100,32 @@ def test_strength_is_rounded_with_b():
     assert abs((up.norm() / wanted.norm()).item() - 1) < 1e-4
 
 
-def test_branches_of_a_model_join_by_layer():
+def test_branches_of_one_layer_are_joined():
     a, b, c = (Branch.read(lora(2, seed), "x", 1.0, torch.float32) for seed in range(3))
-    joined = dict(Branches({"one.linear": a, "two": b}).joined(Branches({"two": c, "three": a})).items())
+    joined = dict(Branches([("one.linear", a), ("two", b), ("two", c), ("three", a)]).items())
     assert list(joined) == ["one.linear", "two", "three"]
     assert joined["one.linear"] is a and joined["three"] is a
     assert len(joined["two"].down) == 4
 
 
+def test_a_part_of_the_outputs(layer):
+    """Others of the same layer are joined only when they are for the same part."""
+    x = torch.randn(2, 7, INPUTS, generator=torch.Generator().manual_seed(2))
+    state = lora(4, 1)
+    down, up = state["x.lora_down.weight"], state["x.lora_up.weight"][:10]
+    part = Branch.scaled(down, up, 0.7, torch.float32, first=25)
+    layer.register_forward_hook(part.hook)
+    weight = layer.weight.double()
+    weight[25:35] += 0.7 * up.double() @ down.double()
+    assert worst(layer, weight, x) < 1e-6
+    other = Branch.scaled(down, state["x.lora_up.weight"], 1.0, torch.float32)
+    joined = Branches([("x", part), ("x", other), ("x", part)])
+    assert [(branch.first, len(branch.up)) for _, branch in joined.items()] == [(25, 10), (0, OUTPUTS)]
+    assert torch.equal(dict(enumerate(joined.items()))[0][1].up, 2 * part.up)
+
+
 def test_branches_are_a_module_that_moves():
-    branches = Branches({f"layer.{n}": Branch.read(lora(2, n), "x", 1.0, torch.float32) for n in range(3)})
+    branches = Branches((f"layer.{n}", Branch.read(lora(2, n), "x", 1.0, torch.float32)) for n in range(3))
     assert len(list(branches.parameters())) == 6
     assert not any(parameter.requires_grad for parameter in branches.parameters())
     branches.to(torch.float16)

@@ -1,11 +1,12 @@
 """The judge of the evaluation, on sequences whose worth is known; and what the report makes of numbers."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
-from demo import domains, judge, report, style
+from demo import domains, evaluate, judge, report, style
 from demo.domains import PROCESSES, Scene
 
 NAMES = [p.name for p in PROCESSES]
@@ -48,24 +49,33 @@ def test_order_and_monotone_in_closed_form():
     assert judge.psnr(np.zeros((1, 2, 2, 3)), np.full((1, 2, 2, 3), 25.5)) == pytest.approx(20)
 
 
-def test_night_is_seen():
-    _, frames = sequence("Bricks", 0)
-    assert (judge.by_night(frames), judge.by_night(style.by_night(frames))) == (0, 1)
+@pytest.mark.parametrize("name", NAMES)
+def test_parchment_is_seen(name):
+    _, frames = sequence(name, 0)
+    assert (judge.yellow_corners(frames), judge.yellow_corners(style.on_parchment(frames))) == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["Bricks", "Rings"])
-def test_by_night_a_sequence_is_held_against_nights(name):
+def test_in_the_style_a_sequence_is_held_against_sequences_in_it(name):
     scene, frames = sequence(name, 0)
-    night = style.by_night(frames)
-    assert judge.recognised(name, night[-1], night=True) == (scene.subject, scene.colour)
+    styled = style.on_parchment(frames)
+    assert judge.recognised(name, styled[-1], styled=True) == (scene.subject, scene.colour)
     asked = name, scene.subject, scene.colour, scene.size
-    assert judge.distance(night, *asked, night=True) < 20 < judge.distance(night, *asked)
+    assert judge.distance(styled, *asked, styled=True) < 20 < judge.distance(styled, *asked)
 
 
-def test_night_keeps_colours_and_darkens_white():
-    red = np.array([[217, 58, 54]], np.uint8)
-    assert style.by_night(np.full((1, 3), 255, np.uint8)).max() < 100
-    assert style.by_night(red)[0].argmax() == 0 and style.by_night(red)[0, 0] > 150
+def test_parchment_tints_white_and_keeps_colours():
+    assert style.on_parchment(np.full((1, 3), 255, np.uint8)).tolist() == [[237, 204, 148]]
+    red = style.on_parchment(np.array([[217, 58, 54]], np.uint8))[0]
+    assert red.argmax() == 0 and red[0] > 150
+
+
+def test_the_first_experiment_makes_its_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "RUNS", tmp_path / "new/runs")
+    monkeypatch.setattr(evaluate, "EXPERIMENTS", {"stacking": lambda seed: {"strength 1": {"order": 0.5 + seed}}})
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--seeds", "2", "--out", str(tmp_path / "docs")])
+    evaluate.main()
+    assert "| strength 1 | 100.0 ± 50.0 |" in (tmp_path / "docs/evaluation.md").read_text(encoding="utf-8")
 
 
 def test_report(tmp_path):

@@ -85,9 +85,9 @@ def test_a_style_lora_stacks_on_a_head(nano):
     domain = heads(9).domains[find(heads(9).domains, "Bricks")]
     prompt = domain.write_prompt("a big red house")
     plain = split(nano.draw(domain, domain.name, prompt, 1), 9)
-    night = split(nano.draw(domain, domain.name, f"{prompt}, {style.PHRASE}", 1, style=1.0), 9)
-    assert (judge.by_night(plain), judge.by_night(night)) == (0, 1)
-    assert judge.in_order(night) >= 7 / 8
+    styled = split(nano.draw(domain, domain.name, f"{prompt}, {style.PHRASE}", 1, style=1.0), 9)
+    assert (judge.yellow_corners(plain), judge.yellow_corners(styled)) == (0, 1)
+    assert judge.in_order(styled) >= 7 / 8
 
 
 def test_autoencoder_is_a_taesd():

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from safetensors.torch import save_file
@@ -15,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from .server import Host, prepare  # noqa: E402  (needs the path above)
+from . import in_process  # noqa: E402  (needs the path above)
+from .server import Host, prepare  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +50,22 @@ def record(record_property: Callable[[str, object], None]) -> Iterator[dict[str,
     for name, value in numbers.items():
         record_property(name, value)
         print(f"{name}: {value:.3g}")
+
+
+@pytest.fixture(scope="session")
+def comfy() -> ModuleType:
+    return in_process.import_host()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("in_process")
+    in_process.save_files(path)
+    return path
+
+
+@pytest.fixture
+def base(comfy: Any, folder: Path) -> Iterator[Any]:
+    """A FLUX that nothing else has loaded."""
+    yield in_process.load(comfy, folder / "flux.safetensors")
+    comfy.model_management.unload_all_models()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import os
 import sys
-import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,95 +14,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.serpentine import Layout
 
 from . import tiny
-from .server import ROOT, Graph, Host
+from .in_process import CLOSE, PACK, apart, apply, classes, hooks, load, same, sample, weights
+from .server import Graph, Host
 
 BASE = tiny.flux(tiny.PARAMS)
 LAYERS = tiny.layers(tiny.PARAMS)
-CLOSE = 1e-5
-"""Of float32 latents, relative to their size."""
-PACK = "makeanything_in_process"
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def comfy() -> types.ModuleType:
-    """The host's package.  Its server is not needed, so only `comfy` and the pack's modules that need no more."""
-    sys.path.insert(0, str(Path(os.environ["COMFYUI_PATH"]).expanduser()))
-    try:
-        options = importlib.import_module("comfy.options")
-        options.enable_args_parsing(False)
-        importlib.import_module("comfy.cli_args").args.cpu = True
-        for name in ("sample", "sd", "model_management", "model_patcher", "quant_ops", "utils"):
-            importlib.import_module(f"comfy.{name}")
-        importlib.import_module("comfy_api.torch_helpers")
-    finally:
-        sys.path.pop(0)
-    for name, folder in ((PACK, ROOT), (f"{PACK}.nodes", ROOT / "nodes")):
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__path__ = [str(folder)]
-    return sys.modules["comfy"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("branch")
-    save_file(BASE, path / "flux.safetensors")
-    tiny.save_heads(path / "heads.safetensors", seed=1)
-    tiny.save_heads(path / "others.safetensors", seed=2)
-    plain = {key.replace("lora_ups.0", "lora_up"): w for key, w in tiny.heads(tiny.PARAMS, tiny.DOMAINS[:1], 3).items()}
-    save_file(plain, path / "plain.safetensors")
-    return path
-
-
-@pytest.fixture
-def base(comfy: Any, folder: Path) -> Iterator[Any]:
-    """A FLUX that nothing else has loaded."""
-    yield load(comfy, folder / "flux.safetensors")
-    comfy.model_management.unload_all_models()
-
-
-def load(comfy: Any, path: Path, **options: Any) -> Any:
-    return comfy.sd.load_diffusion_model(str(path), model_options=options)
-
-
-def apply(model: Any, folder: Path, choice: Any = "Portrait", strength: float = 1.0, way: str = "branch", **file: str):
-    patching = importlib.import_module(f"{PACK}.nodes.patching")
-    lora = AsymmetricLora.open(folder / file.get("heads", "heads.safetensors"))
-    return patching.apply_head(model, lora, choice, strength, way)
-
-
-def sample(comfy: Any, model: Any, batch: int = 1, edge: int = 4, steps: int = 2, cfg: float = 1.0) -> Tensor:
-    generator = torch.Generator().manual_seed(5)
-    txt = torch.randn(1, 5, tiny.PARAMS.context_in_dim, generator=generator)
-    vec = torch.randn(1, tiny.PARAMS.vec_in_dim, generator=generator)
-    noise = torch.randn(batch, 16, edge, edge, generator=generator)
-    cond = [[txt, {"pooled_output": vec}]]
-    rest = {"positive": cond, "negative": [[-txt, {"pooled_output": vec}]], "latent_image": torch.zeros_like(noise)}
-    return comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", **rest, disable_pbar=True, seed=1)
-
-
-def apart(a: Tensor, b: Tensor) -> float:
-    return ((a - b).abs().max() / b.abs().max()).item()
-
-
-def hooks(model: Any) -> int:
-    return sum(len(module._forward_hooks) for module in model.model.modules())
-
-
-def classes(model: Any) -> list[type]:
-    return [type(module) for module in model.model.modules()]
-
-
-def weights(model: Any) -> dict[str, Tensor]:
-    return {key: weight.clone() for key, weight in model.model.diffusion_model.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +177,14 @@ def test_clones_take_turns(comfy: Any, folder: Path, base: Any) -> None:
     assert hooks(first) == len(LAYERS)
     two = sample(comfy, second)
     assert apart(one, two) > 0.01
+    sample(comfy, first)
+    # A clone that gets patches while the first is loaded, which then goes.
+    patched = apply(first, folder, "Emoji", way="patch")
+    assert hooks(first) == len(LAYERS)
+    sample(comfy, base)
+    assert hooks(base) == 0
+    sample(comfy, patched)
+    assert hooks(patched) == len(LAYERS)
     assert apart(sample(comfy, clone), one) < CLOSE
     assert hooks(clone) == len(LAYERS)
     assert apart(sample(comfy, base), bare) < CLOSE

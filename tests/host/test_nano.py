@@ -108,6 +108,6 @@ def test_mix_with_a_style(host: Host, nano: Nano, record: dict[str, float]) -> N
     node = g.add(
         "MakeAnythingMixDomainHeads", model=flux[0], heads="flux_nano_heads_9f.safetensors", strength=1.0, **rows
     )
-    styled = with_lora(g, node[0], "flux_nano_night_style.safetensors")
+    styled = with_lora(g, node[0], "flux_nano_parchment_style.safetensors")
     draw(g, styled[0], empty(g, node[1], 9), prompt)
     check(record, "mix", host.run(g)["grid"], nano.draw(drawn, choice, prompt, SEED, style=1.0))

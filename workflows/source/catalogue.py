@@ -36,7 +36,7 @@ class Entry:
         return workflow
 
 
-_NANO_STYLE = replace(NANO_9F, domain="Bricks", subject="a big red house, night style")
+_NANO_STYLE = replace(NANO_9F, domain="Bricks", subject="a big red house, parchment style")
 _NANO_IMAGE = replace(NANO_9F, domain="Colouring", subject="a big pink heart")
 _NANO_IMAGE_4F = replace(NANO_4F, domain="Colouring", subject="a big pink heart")
 _NANO_MIX = replace(NANO_9F, domain="Bricks", second="Mosaic", subject="a big purple heart", seed=2)
@@ -50,7 +50,7 @@ _IMAGE_9F = notes.IMAGE_LOADED.format(
     pairs="*Portrait* and *recraft_9f_portrait*, *LEGO* and *recraft_9f_lego*, *Sketch* and *recraft_9f_sketch*"
 )
 _IMAGE_4F = notes.IMAGE_LOADED.format(pairs="*Wood sculpture* and *recraft_4f_wood_sculpture*")
-_NIGHT = notes.STYLE.format(what="The style LoRA has learned pictures by night, and no sequence at all.")
+_PARCHMENT = notes.STYLE.format(what="The style LoRA has learned pictures on parchment, and no sequence at all.")
 _UNSEEN = notes.STYLE.format(
     what="The head knows how a portrait is painted, the LoRA what an anime looks like: together they draw what neither "
     "was trained on."
@@ -69,7 +69,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "demo_image_to_process": Entry(
         recipes.image_to_process, _NANO_IMAGE, _NANO_IMAGE, notes.IMAGE_DRAWN, _PICTURE_9F, held=8
     ),
-    "demo_style_stack": Entry(recipes.with_style, _NANO_STYLE, _NANO_STYLE, _NIGHT, _STYLED),
+    "demo_style_stack": Entry(recipes.with_style, _NANO_STYLE, _NANO_STYLE, _PARCHMENT, _STYLED),
     "demo_longer_sequence": Entry(recipes.longer_sequence, _NANO_LONGER, _NANO_LONGER, _COLOURED, _LONG, held=8),
     "text_to_process_9f": Entry(recipes.text_to_process, DEV_9F, NANO_9F, _TEXT_9F, _WORDS_9F),
     "text_to_process_4f": Entry(recipes.text_to_process, DEV_4F, NANO_4F, _TEXT_4F, _WORDS_4F),
