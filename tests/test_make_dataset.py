@@ -586,7 +586,7 @@ def test_grids_that_are_not_square(source, make, tmp_path):
         ("house.9", "house"),
         ("0042", "portrait"),
         ("boeing 747 wing", "boeing 747 wing"),
-        ("портрет_3", "портрет"),
+        ("\u043f\u043e\u0440\u0442\u0440\u0435\u0442_3", "\u043f\u043e\u0440\u0442\u0440\u0435\u0442"),
     ],
 )
 def test_names_become_subjects(source, make, name, words):

@@ -116,7 +116,7 @@ def _make_tokenizers(folder: Path) -> None:
     (clip_l / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}), encoding="utf-8")
     (clip_l / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     CLIPTokenizer(str(clip_l / "vocab.json"), str(clip_l / "merges.txt")).save_pretrained(clip_l)
-    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz0123456789*,-"]
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz0123456789*,-"]
     unigram = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=2))
     unigram.pre_tokenizer = pre_tokenizers.Metaspace()
     T5TokenizerFast(tokenizer_object=unigram, extra_ids=0).save_pretrained(folder / "google_t5-v1_1-xxl")
