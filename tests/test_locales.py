@@ -91,3 +91,34 @@ def test_nodes_are_called_by_their_names(language, english):
     assert len(mentions) > len(names)
     for place, name in mentions:
         assert names[name] in texts[place], (place, name)
+
+
+def panels(language: str) -> dict[str, str]:
+    """English text -> its translation, of what web/ shows."""
+    return json.loads((LOCALES / language / "main.json").read_text(encoding="utf-8"))["makeanything"]
+
+
+def said() -> set[str]:
+    """Every text that a script gives to say().  Some choose between texts, which stand in quotes of their own."""
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js"))
+    calls = re.findall(r"\bsay\(((?:[^()]|\([^()]*\))*)\)", scripts)
+    chosen = re.findall(r"const rest = (.*);", scripts)
+    return {text for call in (*calls, *chosen) for text in re.findall(r'"([^"]+)"', call)}
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_panels_are_translated(language):
+    texts = panels(language)
+    assert set(texts) == said()
+    assert len(texts) > 25
+    for english, text in texts.items():
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", english)), english
+        assert text.strip() == text != "", english
+    assert sum(text != english for english, text in texts.items()) > len(texts) - 5
+
+
+def test_the_panels_say_nothing_untranslated():
+    """Texts of buttons and labels that stand in the scripts without say()."""
+    for path in (ROOT / "web").glob("*.js"):
+        plain = re.findall(r'(?:textContent|title|ariaLabel|alt): "(\w[^"]*)"', path.read_text(encoding="utf-8"))
+        assert plain == [], path.name

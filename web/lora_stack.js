@@ -6,6 +6,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addPanel } from "./panel.js";
 import { addStyles, after, element, nodesIn, set, widget, wired } from "./shared.js";
+import { say } from "./texts.js";
 
 const NODE = "MakeAnythingLoraStack";
 const ROWS = [1, 2, 3, 4, 5];
@@ -82,27 +83,28 @@ async function fetchWords(file) {
     const answer = await api.fetchApi(`/makeanything/lora?name=${encodeURIComponent(file)}`, { cache: "no-store" });
     return await answer.json();
   } catch {
-    return { error: "the trigger words can't be read" };
+    return { error: say("the trigger words can't be read") };
   }
 }
 
 /** {words} of a row's file to copy, or a {note} or {problem} in their place. */
 async function details(node, row) {
   const lora = field(node, row, "lora");
-  if (wired(node, lora.name)) return { note: "chosen by a wire" };
-  if (!lora.options.values.includes(lora.value)) return { problem: "missing from the loras folder" };
+  if (wired(node, lora.name)) return { note: say("chosen by a wire") };
+  if (!lora.options.values.includes(lora.value)) return { problem: say("missing from the loras folder") };
   const { trigger_words: words, error } = await ask(lora.value);
   if (!words) return { problem: error };
-  return words.length ? { words: words.join(", ") } : { note: "no trigger words" };
+  return words.length ? { words: words.join(", ") } : { note: say("no trigger words") };
 }
 
-async function copy(text) {
+/** Puts a text into the clipboard, if need be through a field in `place`. */
+async function copy(text, place) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
     // Pages without HTTPS have no clipboard.
     const area = element("textarea", { value: text });
-    document.body.append(area);
+    place.append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
@@ -115,20 +117,20 @@ const button = (textContent, title, onclick) =>
 /** The view of a row; `show` brings it up to date. */
 function createRow(node, row) {
   // No checkbox: the frontend leaves Ctrl+Z to inputs that have the focus.
-  const box = button("", `LoRA ${row} on`, () => toggle(node, row));
+  const box = button("", say("LoRA {row} on", { row }), () => toggle(node, row));
   Object.assign(box, { role: "switch", className: "box" });
   const name = element("span", { className: "name" });
-  const up = button("↑", `Move LoRA ${row} up`, () => move(node, row, -1));
-  const down = button("↓", `Move LoRA ${row} down`, () => move(node, row, 1));
-  const gone = button("×", `Remove LoRA ${row}`, () => remove(node, row));
+  const up = button("↑", say("Move LoRA {row} up", { row }), () => move(node, row, -1));
+  const down = button("↓", say("Move LoRA {row} down", { row }), () => move(node, row, 1));
+  const gone = button("×", say("Remove LoRA {row}", { row }), () => remove(node, row));
   const line = button("", "", async () => {
-    await copy(line.dataset.words);
+    await copy(line.dataset.words, view);
     line.focus();
-    line.textContent = "copied";
+    line.textContent = say("copied");
     setTimeout(showDetails, 1000);
   });
   line.className = "line";
-  const view = element("div", { role: "group", ariaLabel: `LoRA ${row}` });
+  const view = element("div", { role: "group", ariaLabel: say("LoRA {row}", { row }) });
   view.append(box, name, up, down, gone, line);
 
   async function showDetails() {
@@ -136,8 +138,8 @@ function createRow(node, row) {
     const { words, note, problem } = await details(node, row);
     if (field(node, row, "lora").value !== file) return;
     const text = words ?? problem ?? note;
-    Object.assign(line, { textContent: text, disabled: !words, title: words ? `Copy: ${words}` : text });
-    line.ariaLabel = words ? `Copy the trigger words of LoRA ${row}: ${words}` : text;
+    Object.assign(line, { textContent: text, disabled: !words, title: words ? say("Copy: {words}", { words }) : text });
+    line.ariaLabel = words ? say("Copy the trigger words of LoRA {row}: {words}", { row, words }) : text;
     line.dataset.words = words ?? "";
     view.classList.toggle("problem", Boolean(problem));
   }

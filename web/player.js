@@ -3,6 +3,7 @@ import { app } from "../../scripts/app.js";
 import { gridOf } from "./grid.js";
 import { addPanel, lastOutput, onOutput, viewURL } from "./panel.js";
 import { addStyles, after, element } from "./shared.js";
+import { say } from "./texts.js";
 
 const NODES = ["MakeAnythingSplitFrames", "MakeAnythingSaveSequence"];
 const OUTPUT = "makeanything_frames";
@@ -44,22 +45,24 @@ class Player {
   build() {
     this.canvas = element("canvas", { role: "img" });
     this.overlay = element("div", { className: "overlay", ariaHidden: "true" });
-    this.toggle = button("Play", "play", () => this.play(!this.playing));
-    this.scrub = element("input", { type: "range", min: 1, ariaLabel: "Frame" });
+    this.toggle = button(say("Play"), "play", () => this.play(!this.playing));
+    this.scrub = element("input", { type: "range", min: 1, ariaLabel: say("Frame") });
     this.scrub.oninput = () => this.seek(this.scrub.valueAsNumber - 1);
     this.count = element("output", {});
     this.speed = element("input", { type: "number", min: 0.1, max: 60, step: "any", value: 2 });
-    this.speed.title = this.speed.ariaLabel = "Frames a second";
-    this.sequences = element("select", { ariaLabel: "Sequence", onchange: () => this.seek(0) });
-    this.grid = element("button", { type: "button", textContent: "Grid", title: "All frames, in the grid's order" });
+    this.speed.title = this.speed.ariaLabel = say("Frames a second");
+    this.sequences = element("select", { ariaLabel: say("Sequence"), onchange: () => this.seek(0) });
+    this.grid = element("button", { type: "button", textContent: say("Grid") });
+    this.grid.title = say("All frames, in the grid's order");
     this.grid.onclick = () => this.setGrid(this.grid.ariaPressed !== "true");
-    this.held = element("span", { className: "held", textContent: "held by ReCraft" });
-    this.panel = element("div", { className: "makeanything-player", role: "group", ariaLabel: "Frames", tabIndex: 0 });
+    this.held = element("span", { className: "held", textContent: say("held by ReCraft") });
+    this.panel = element("div", { className: "makeanything-player", role: "group", tabIndex: 0 });
+    this.panel.ariaLabel = say("Frames");
     this.panel.addEventListener("keydown", (event) => this.press(event));
     const stage = element("div", { className: "stage" });
     stage.append(this.canvas, this.overlay);
-    const steps = [button("Back", "back", () => this.seek(this.index - 1))];
-    steps.push(this.toggle, button("Forward", "forward", () => this.seek(this.index + 1)));
+    const steps = [button(say("Back"), "back", () => this.seek(this.index - 1))];
+    steps.push(this.toggle, button(say("Forward"), "forward", () => this.seek(this.index + 1)));
     const bars = [element("div", { className: "bar" }), element("div", { className: "bar" })];
     bars[0].append(...steps, this.scrub, this.count);
     bars[1].append(this.grid, this.sequences, this.held, this.speed, "fps");
@@ -80,7 +83,10 @@ class Player {
 
   open() {
     this.widget ??= addPanel(this.node, "makeanything_player", this.panel, HEIGHT);
-    this.sequences.replaceChildren(...this.sheets.map((_, i) => new Option(`${i + 1} of ${this.sheets.length}`)));
+    const count = this.sheets.length;
+    this.sequences.replaceChildren(
+      ...this.sheets.map((_, i) => new Option(say("{number} of {count}", { number: i + 1, count }))),
+    );
     this.sequences.hidden = this.sheets.length === 1;
     if (this.sheets[0].fps) this.speed.value = this.sheets[0].fps;
     this.seek(0);
@@ -95,7 +101,7 @@ class Player {
   play(playing) {
     this.playing = playing;
     this.toggle.innerHTML = drawing(playing ? "pause" : "play");
-    this.toggle.ariaLabel = this.toggle.title = playing ? "Pause" : "Play";
+    this.toggle.ariaLabel = this.toggle.title = say(playing ? "Pause" : "Play");
     clearTimeout(this.timer);
     if (playing) this.timer = setTimeout(() => this.next(), this.delay());
   }
@@ -131,7 +137,7 @@ class Player {
     const grid = gridOf(this.node, sheet, this.sequences.selectedIndex, this.sheets.length);
     this.grid.hidden = !grid;
     if (grid && this.grid.ariaPressed === "true") this.drawGrid(grid);
-    else this.drawFrame(`Frame ${number} of ${sheet.frames}`);
+    else this.drawFrame(say("Frame {number} of {count}", { number, count: sheet.frames }));
   }
 
   drawFrame(label) {
@@ -145,7 +151,7 @@ class Player {
   drawGrid(grid) {
     const [width, height] = this.frameSize();
     const held = grid.held.map((frame) => frame + 1).join(", ");
-    const label = `Grid of ${grid.rows} x ${grid.cols} frames${held && `; held by ReCraft: ${held}`}`;
+    const label = say("Grid of {rows} x {cols} frames", grid) + (held && `; ${say("held by ReCraft")}: ${held}`);
     Object.assign(this.canvas, { width: grid.cols * width, height: grid.rows * height, ariaLabel: label });
     grid.cells.forEach(([row, col], frame) => this.paste(frame, col * width, row * height));
     this.overlay.innerHTML = grid.draw(width, height, this.index);

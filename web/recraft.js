@@ -3,6 +3,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { addPanel, lastOutput, onOutput, viewURL } from "./panel.js";
 import { addStyles, after, element, widget, wired } from "./shared.js";
+import { say } from "./texts.js";
 
 const RECRAFT = "MakeAnythingReCraft";
 const EMPTY_GRID = "MakeAnythingEmptyGrid";
@@ -15,12 +16,12 @@ const LEARNED = { "9 frames (3x3)": 352, "4 frames (2x2)": 512 };
 class Fit {
   constructor(node) {
     this.node = node;
-    this.image = element("img", { alt: "The picture in its cell", draggable: false });
+    this.image = element("img", { alt: say("The picture in its cell"), draggable: false });
     this.image.onload = () => this.draw();
     this.cell = element("div", { className: "cell" });
     this.cell.append(this.image);
     this.text = element("output", {});
-    this.panel = element("div", { className: "makeanything-fit", role: "group", ariaLabel: "Fit to the cell" });
+    this.panel = element("div", { className: "makeanything-fit", role: "group", ariaLabel: say("Fit to the cell") });
     this.panel.append(this.cell, this.text);
     onOutput(node, OUTPUT, () => this.update());
   }
@@ -52,7 +53,7 @@ class Fit {
     this.cell.style.aspectRatio = cell.join(" / ");
     Object.assign(this.image.style, { width: `${100 * across}%`, height: `${100 * down}%` });
     const rest = across < 1 ? "white left and right" : down < 1 ? "white above and below" : "fills the cell";
-    this.text.value = `${width} x ${height} px → ${known ? `${cell.join(" x ")} px` : "a square cell"}, ${rest}`;
+    this.text.value = `${width} x ${height} px → ${known ? `${cell.join(" x ")} px` : say("a square cell")}, ${say(rest)}`;
   }
 }
 

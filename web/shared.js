@@ -35,7 +35,9 @@ export function* nodesIn(graph) {
 /** A new element with these properties. */
 export const element = (tag, properties) => Object.assign(document.createElement(tag), properties);
 
-/** Adds style rules to the page. */
+/** Adds style rules to the page, and no element to what other packs share. */
 export function addStyles(css) {
-  document.head.append(element("style", { textContent: css }));
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(css);
+  document.adoptedStyleSheets.push(sheet);
 }

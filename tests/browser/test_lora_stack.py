@@ -29,8 +29,8 @@ def files(editor: Editor) -> None:
 
 def rows(editor: Editor, node: int | str) -> list[tuple[Any, ...]]:
     """(on, file, model strength, clip strength) of each row, as a saved workflow keeps them."""
-    values = editor.js("id => app.graph.getNodeById(id).serialize().widgets_values", node)
-    assert len(values) == 20
+    *values, apply = editor.js("id => app.graph.getNodeById(id).serialize().widgets_values", node)
+    assert (len(values), apply) == (20, "auto")
     return [tuple(values[start : start + 4]) for start in range(0, 20, 4)]
 
 
@@ -47,18 +47,19 @@ def row(number: int, file: str, on: bool = True) -> tuple[Any, ...]:
 
 
 def shown(editor: Editor, node: int | str, renderer: str) -> list[str]:
-    """The widgets that the node shows."""
+    """The widgets of its rows that the node shows."""
     if renderer == "vue":
         widgets = editor.page.locator(f'[data-node-id="{node}"] .lg-node-widget:visible')
         labels = [text.split("\n")[0] for text in widgets.all_inner_texts()]
-        return [label for label in labels if label[:4] in ("LoRA", "mode", "clip", "on 1", "on 2")]
-    return editor.js(
-        """id => {
-            const node = app.graph.getNodeById(id);
-            return node.widgets.filter(w => w.serialize !== false && node.isWidgetVisible(w)).map(w => w.label);
-        }""",
-        node,
-    )
+    else:
+        labels = editor.js(
+            """id => {
+                const node = app.graph.getNodeById(id);
+                return node.widgets.filter(w => w.label && node.isWidgetVisible(w)).map(w => w.label);
+            }""",
+            node,
+        )
+    return [label for label in labels if label[:4] in ("LoRA", "mode", "clip", "on 1", "on 2")]
 
 
 def lines(editor: Editor, *wanted: str) -> None:

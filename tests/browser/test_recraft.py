@@ -40,16 +40,16 @@ def test_the_fit_follows_the_graph(editor: Editor, renderer: str) -> None:
         recraft=("MakeAnythingReCraft", NINE, {"image": "image.0", "latent": "grid.0"}),
     )
     editor.choose(made["image"], "image", wide)
-    says(editor, "300 x 150 px → 48 x 48 px, white above and below")
+    says(editor, "300 x 150 px \u2192 48 x 48 px, white above and below")
     assert shares(editor) == pytest.approx([1, 0.5, 1], abs=0.05)
     editor.choose(made["image"], "image", tall)
-    says(editor, "60 x 240 px → 48 x 48 px, white left and right")
+    says(editor, "60 x 240 px \u2192 48 x 48 px, white left and right")
     assert shares(editor) == pytest.approx([0.25, 1, 1], abs=0.05)
     saved = editor.js("app.graph.serialize()")
     (recraft,) = (node for node in saved["nodes"] if node["type"] == "MakeAnythingReCraft")
     assert len(recraft["widgets_values"]) == 4
     editor.load(saved)
-    says(editor, "60 x 240 px → 48 x 48 px, white left and right")
+    says(editor, "60 x 240 px \u2192 48 x 48 px, white left and right")
 
 
 @pytest.mark.parametrize("renderer", ["classic"])
@@ -70,5 +70,5 @@ def test_a_picture_made_by_the_graph_is_shown_once_it_is_there(editor: Editor, r
     )
     assert editor.page.locator(".makeanything-fit").count() == 0
     editor.run()
-    says(editor, "1200 x 400 px → 32 x 32 px, white above and below")
+    says(editor, "1200 x 400 px \u2192 32 x 32 px, white above and below")
     assert shares(editor) == pytest.approx([1, 1 / 3, 1], abs=0.05)
