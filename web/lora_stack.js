@@ -31,7 +31,7 @@ const STYLES = `
 .makeanything-loras .box { width: 18px; height: 18px; border: 1px solid var(--border-color); }
 .makeanything-loras button:disabled { opacity: 0.5; cursor: default; }
 .makeanything-loras .line { grid-column: 2 / -1; padding: 0 6px; text-align: left; }
-.makeanything-loras .line:disabled { padding: 0; opacity: 1; background: none; color: var(--descrip-text); }
+.makeanything-loras .line:disabled { padding: 0; opacity: 1; background: none; color: color-mix(in srgb, var(--descrip-text), var(--input-text)); }
 .makeanything-loras .problem .name, .makeanything-loras .problem .line:disabled { color: var(--error-text); }
 `;
 

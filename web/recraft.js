@@ -90,7 +90,7 @@ function updateAll() {
 
 addStyles(`
 .makeanything-fit { box-sizing: border-box; display: flex; flex-direction: column; align-items: center; gap: 4px;
-  height: 100%; min-height: ${HEIGHT}px; color: var(--descrip-text); font-size: 11px; text-align: center; }
+  height: 100%; min-height: ${HEIGHT}px; color: color-mix(in srgb, var(--descrip-text), var(--input-text)); font-size: 11px; text-align: center; }
 .makeanything-fit[hidden] { display: none; }
 .makeanything-fit .cell { display: flex; align-items: center; justify-content: center; flex: 1; min-height: 0;
   max-width: 100%; border: 1px solid var(--border-color);

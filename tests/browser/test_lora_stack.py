@@ -111,7 +111,8 @@ def test_rows_are_added_moved_removed_and_switched(editor: Editor, renderer: str
     assert rows(editor, node) == [NONE] * 5
     assert shown(editor, node, renderer) == ["LoRA 1"]
     prompt = editor.js("app.graphToPrompt().then(({output}) => Object.values(output).at(-1).inputs)")
-    assert set(prompt) == {f"{name}_{number}" for name in ("on", "lora", "model", "clip") for number in range(1, 6)}
+    names = {f"{name}_{number}" for name in ("on", "lora", "model", "clip") for number in range(1, 6)}
+    assert set(prompt) == {*names, "apply"}
 
 
 def test_files_are_described(editor: Editor, renderer: str) -> None:
