@@ -1,6 +1,6 @@
 """Measure what the pack costs, against the obvious other ways, and write docs/benchmarks.md.
 
-    python -m benchmarks                         all tables: 15 minutes on an idle machine, 11 GB in TMPDIR
+    python -m benchmarks                         all tables: 20 minutes on an idle machine, 11 GB in TMPDIR
     python -m benchmarks --only load grids       some of them, printed
     python -m benchmarks --full                  tables 2, 3 and 5 at FLUX.1-dev's size on a CUDA card, printed
 
@@ -26,10 +26,13 @@ Make = Callable[[int], Table]
 SMALL: Mapping[str, Sequence[Make]] = {
     "load": (head_load.table,),
     "switch": (
-        lambda rounds: host.table("switch", "NANO", rounds),
-        lambda rounds: host.table("switch", "MIDDLE", rounds),
+        lambda rounds: host.table("switch", "NANO", 3 * rounds),
+        lambda rounds: host.table("switch", "MIDDLE", 3 * rounds),
     ),
-    "steps": (lambda rounds: host.table("steps", "NANO", rounds), lambda rounds: host.table("steps", "MIDDLE", rounds)),
+    "steps": (
+        lambda rounds: host.table("steps", "NANO", 8 * rounds),
+        lambda rounds: host.table("steps", "MIDDLE", 2 * rounds),
+    ),
     "grids": (grids.table,),
     "memory": (lambda rounds: host.table("memory", "MIDDLE", rounds),),
 }
@@ -70,7 +73,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="FLUX.1-dev's size, random weights, on a CUDA card of 80 GB"
     )
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="repeats of every measurement (3)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="repeats of what takes long (3); short ones get more"
+    )
     parser.add_argument("-o", "--output", type=Path, help="a file to write; docs/benchmarks.md when all is measured")
     options = parser.parse_args(arguments)
     if options.rounds < 1:

@@ -46,7 +46,7 @@ class Size:
 
 
 NANO = Size(FluxParams(256, 1, 4, 128, 128), edge=192, text=24, rank=16, dtype=torch.float32)
-MIDDLE = Size(FluxParams(1024, 2, 4, 256, 64), edge=528, text=64, rank=24, dtype=torch.float32)
+MIDDLE = Size(FluxParams(1024, 2, 4, 256, 64), edge=384, text=64, rank=24, dtype=torch.float32)
 FULL = Size(FluxParams(), edge=1056, text=512, rank=64, dtype=torch.bfloat16)
 """FLUX.1-dev on grids of 9 frames, with heads of the released rank."""
 TINY = Size(FluxParams(128, 1, 1, 32, 16), edge=96, text=8, rank=4, dtype=torch.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,9 +47,10 @@ def mebibytes(count: float) -> str:
     return f"{count / MIB:.1f}" if count < 100 * MIB else f"{count / MIB:.0f}"
 
 
-def spread(ratios: Sequence[float]) -> str:
-    """Median, least and largest."""
-    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} - {max(ratios):.3f})"
+def against(taken: Sequence[float], other: Sequence[float]) -> str:
+    """Ratio of the least times, and the least and largest ratio of a round: other work on a machine only adds time."""
+    ratios = [ours / theirs for ours, theirs in zip(taken, other, strict=True)]
+    return f"{min(taken) / min(other):.3f} ({min(ratios):.3f} - {max(ratios):.3f})"
 
 
 def machine() -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from .lab import WAYS, Lab, now
-from .report import Table, milliseconds, spread, verdict
+from .report import Table, against, milliseconds, verdict
 
 SMALL = 96
 """Edge in pixels of what is sampled, since only the way to the first step matters."""
@@ -31,24 +30,19 @@ def table(lab: Lab, rounds: int) -> Table:
                 models[name] = make(number)
                 times[name].append(lab.sample(models[name], 1, SMALL)[0] - start)
         for name, taken in times.items():
-            ratios = [ours / stock for ours, stock in zip(taken, times[STOCK], strict=True)]
-            median = statistics.median(taken)
-            found.rows.append((name, change, milliseconds(median), spread(ratios), str(len(models[name].patches))))
-            if name.endswith("branch"):
-                found.notes.append(_target(lab, change, median))
+            least, merged = milliseconds(min(taken)), len(models[name].patches)
+            found.rows.append((name, change, least, against(taken, times[STOCK]), str(merged)))
+            if name.endswith("branch") and lab.on_gpu:
+                found.notes.append(verdict(f"{change} changed beside the weights, in seconds", min(taken), 0.5))
+    if not lab.on_gpu:
+        found.notes.append("The target, 0.5 s at FLUX.1-dev's size on a GPU, is not measured here.")
     found.notes.append(
         "From the change to the start of the first step, the nodes' work included; the files are in the page cache. "
         "The stock loader is LoraLoaderModelOnly with a head extracted before, two of them for a mix; it keeps the "
-        "file it read last, this pack reads the head again. Ratios: median (least - largest) of rounds in which all "
-        "take turns."
+        "file it read last, this pack reads the head again. The least time of "
+        f"{rounds} rounds in which all take turns; in brackets, the ratios of single rounds."
     )
     return found
-
-
-def _target(lab: Lab, change: str, seconds: float) -> str:
-    if lab.on_gpu:
-        return verdict(f"{change} changed beside the weights, in seconds", seconds, 0.5)
-    return f"The target, 0.5 s at FLUX.1-dev's size on a GPU, is not measured here ({change}: {seconds:.3f} s)."
 
 
 def _changes(lab: Lab) -> dict[str, dict[str, Make]]:

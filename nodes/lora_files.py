@@ -169,7 +169,8 @@ def _report(state: Mapping[str, Any], lora: StackedLora, sides: Sequence[Side], 
     """The file's layers on the sides that are on; the layers of a side at strength 0 are not counted."""
     on = {layer for side in sides if side.strength for layer in side.targets}
     off = {layer for side in sides if not side.strength for layer in side.targets}
-    layers = {layer_of(key, on | off) for key in state} - (off - on)
+    known = on | off
+    layers = {layer_of(key, known) for key in state} - (off - on)
     missing = sorted(layers - {layer for side in sides for layer in side.applied()})
     text = f"{lora.name}: {len(layers) - len(missing)} of {len(layers)} layers applied"
     text += f" (model {_strength(lora.model)}, clip {_strength(lora.clip)})"

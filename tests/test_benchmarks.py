@@ -11,7 +11,7 @@ from benchmarks import __main__ as command
 from benchmarks import grids, head_load, host, measure
 from benchmarks.measure import Reading
 from benchmarks.models import FULL, TINY, lora_shapes, write
-from benchmarks.report import MIB, Table, verdict
+from benchmarks.report import MIB, Table, against, verdict
 from makeanything.asymmetric_lora import AsymmetricLora
 from tests.host.installed import HOSTS
 
@@ -81,14 +81,16 @@ def test_a_peak_is_over_what_was_there_and_gone_by_the_next():
 
 
 def test_a_child_reports_and_its_errors_are_shown(heads):
-    assert measure.in_child("benchmarks.head_load", next(iter(head_load.CASES)), heads).peak > 0
+    assert measure.in_child("benchmarks.head_load", next(iter(head_load.CASES)), heads, "again").disk == 0
     with pytest.raises(RuntimeError, match="KeyError: 'no such case'"):
-        measure.in_child("benchmarks.head_load", "no such case", heads)
+        measure.in_child("benchmarks.head_load", "no such case", heads, "once")
 
 
 def test_the_head_table_compares_with_the_bytes_of_a_head(monkeypatch):
     own = 2 * sum(torch.Size(shape).numel() for shape in lora_shapes(TINY, 1).values())
-    monkeypatch.setattr(head_load, "in_child", lambda module, case, path: Reading(0.5, int(1.05 * own), int(1.5 * own)))
+    monkeypatch.setattr(
+        head_load, "in_child", lambda module, case, path, times: Reading(0.5, int(1.05 * own), int(1.5 * own))
+    )
     text = str(head_load.table(1, TINY, (10,)))
     assert text.count("| 500.0 | 500.0 |") == len(head_load.CASES)
     assert "**met**: of 10 heads one is read with its own bytes x <= 1.1 (measured 1.05" in text
@@ -112,6 +114,10 @@ def test_the_grid_table_divides_by_the_grids(monkeypatch):
     assert found.notes[1].startswith(
         "**missed**: split, this pack: peak memory is the result x <= 1.1 (measured 2.000)"
     )
+
+
+def test_the_least_times_are_compared():
+    assert against([3.0, 2.0, 9.0], [2.0, 2.5, 1.6]) == "1.250 (0.800 - 5.625)"
 
 
 def test_tables_and_verdicts():
