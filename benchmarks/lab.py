@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +54,48 @@ def load_pack() -> dict[str, Any]:
     return {node.define_schema().node_id: node for node in asyncio.run(list_nodes())}
 
 
-class Watch:
-    """Notes when each step of a sampling begins, outside everything else that wraps a step."""
+class Clock:
+    """Seconds of all calls of the functions that it wraps."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.seconds = 0.0
 
-    def step(self, executor: Any, *inputs: Any, **more: Any) -> Any:
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*inputs: Any, **more: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*inputs, **more)
+            self.seconds += time.perf_counter() - start
+            return result
+
+        return timed
+
+
+class Watch:
+    """Notes when each step of a sampling begins, and how long it is in this pack's own code: in what wraps a step, and
+    in the hooks of the model's layers.  A GPU runs behind, so there only the beginnings mean something."""
+
+    def __init__(self, hooks: Clock) -> None:
+        self.times: list[float] = []
+        self.own: list[float] = []
+        self._hooks, self._inside = hooks, Clock()
+
+    def _outside(self, executor: Any, *inputs: Any, **more: Any) -> Any:
         self.times.append(now())
-        return executor(*inputs, **more)
+        before = self._own_now()
+        result = executor(*inputs, **more)
+        self.own.append(self._own_now() - before)
+        return result
+
+    def _own_now(self) -> float:
+        """Grows with the time that passes, less that of the model, of which the hooks are the pack's again."""
+        return time.perf_counter() - self._inside.seconds + self._hooks.seconds
 
     def on(self, model: ModelPatcher) -> ModelPatcher:
+        """A clone of the model with a wrapper outside all others and one inside them."""
         model = model.clone()
         wrappers = model.wrappers.get(WrappersMP.PREDICT_NOISE, {})
-        model.wrappers[WrappersMP.PREDICT_NOISE] = {"benchmark": [self.step], **wrappers}
+        inner = lambda executor, *inputs, **more: self._inside.wrap(executor)(*inputs, **more)  # noqa: E731
+        model.wrappers[WrappersMP.PREDICT_NOISE] = {"outer": [self._outside], **wrappers, "inner": [inner]}
         return model
 
 
@@ -84,6 +113,9 @@ class Lab:
         """`stored` names the type the model's weights are kept in; without it, the files'."""
         self.size, self.stored, self.nodes, self.on_gpu = size, stored, load_pack(), not args.cpu
         self.stock = importlib.import_module("nodes").LoraLoaderModelOnly
+        self.hooks = Clock()
+        branch = sys.modules[f"{PACK}.makeanything.branch"].Branch
+        branch.hook = self.hooks.wrap(branch.hook)
         folder_paths.add_model_folder_path("loras", str(folder), is_default=True)
         folder_paths.set_temp_directory(str(folder / "temp"))
         options = {"dtype": getattr(torch, stored)} if stored else {}
@@ -147,11 +179,11 @@ class Lab:
     def latents(self, edge: int) -> torch.Tensor:
         return torch.zeros(1, 16, edge // 8, edge // 8)
 
-    def sample(self, model: ModelPatcher, steps: int, edge: int) -> list[float]:
-        """When each step of a sampling with euler began."""
-        watch = Watch()
+    def sample(self, model: ModelPatcher, steps: int, edge: int) -> Watch:
+        """What was noted of a sampling with euler."""
+        watch = Watch(self.hooks)
         noise = torch.randn_like(latents := self.latents(edge))
         cond = self.conditioning
         settings = (steps, 1.0, "euler", "simple", cond, cond)
         comfy.sample.sample(watch.on(model), noise, *settings, latents, disable_pbar=True, seed=0)
-        return watch.times
+        return watch

@@ -28,7 +28,7 @@ def table(lab: Lab, rounds: int) -> Table:
                 lab.sample(models[name], 1, SMALL)
                 start = now()
                 models[name] = make(number)
-                times[name].append(lab.sample(models[name], 1, SMALL)[0] - start)
+                times[name].append(lab.sample(models[name], 1, SMALL).times[0] - start)
         for name, taken in times.items():
             least, merged = milliseconds(min(taken)), len(models[name].patches)
             found.rows.append((name, change, least, against(taken, times[STOCK]), str(merged)))
