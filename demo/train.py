@@ -26,6 +26,7 @@ from training.head_network import HeadNetwork
 from training.objective import Objective, by_domain
 from training.settings import Settings
 
+from . import style
 from .data import LAYOUTS, Data, batch, domain, load, numpy_rng, precision
 from .domains import PROCESSES
 from .encoders import RUNS, save, train_autoencoder, train_decoder, train_text
@@ -114,7 +115,7 @@ def train_style(steps: int) -> None:
     flux = load_flux()
     network = attach_lora(flux)
     fit(network, flux, _unordered(data), _lora_settings(steps, seed=5), RUNS / "style.safetensors")
-    _save_lora(network, _path(STYLE))
+    _save_lora(network, _path(STYLE), {"modelspec.trigger_phrase": style.PHRASE})
 
 
 def attach_heads(flux: Flux, frames: int) -> HeadNetwork:
@@ -163,11 +164,11 @@ def _mixed(data: Data, frames: int) -> Draw:
     return draw
 
 
-def _save_lora(network: HeadNetwork, path: Path) -> None:
+def _save_lora(network: HeadNetwork, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write the only head of a network as an ordinary kohya LoRA, in float16."""
     whole = RUNS / f"{path.stem}_head.safetensors"
     network.save(whole, torch.float16)
-    asymmetric_lora.extract(AsymmetricLora.open(whole), 1, path)
+    asymmetric_lora.extract(AsymmetricLora.open(whole), 1, path, metadata)
 
 
 def _path(name: str) -> Path:

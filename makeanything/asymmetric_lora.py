@@ -124,8 +124,10 @@ def _mix(ups: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
     return torch.stack([weight * ups[head].float() for head, weight in weights.items()]).sum(0)
 
 
-def extract(lora: AsymmetricLora, choice: Choice, path: str | os.PathLike[str]) -> None:
-    """Write the chosen head as an ordinary kohya LoRA file, atomically."""
+def extract(
+    lora: AsymmetricLora, choice: Choice, path: str | os.PathLike[str], more: Mapping[str, str] | None = None
+) -> None:
+    """Write the chosen head as an ordinary kohya LoRA file, atomically; `more` is added to its metadata."""
     state = lora.select(choice)
     names = [lora.domains[head].name for head in lora.weights(choice)]
     metadata = {
@@ -136,7 +138,7 @@ def extract(lora: AsymmetricLora, choice: Choice, path: str | os.PathLike[str]) 
     }
     if (alpha := lora.alpha()) is not None:
         metadata["ss_network_alpha"] = str(alpha)
-    save_safetensors(state, path, metadata)
+    save_safetensors(state, path, {**metadata, **(more or {})})
 
 
 def save(

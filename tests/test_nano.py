@@ -6,11 +6,12 @@ import torch
 from diffusers import AutoencoderTiny
 
 from demo import data, domains, judge, style
-from demo.nano import GRID, MODELS, Nano, heads, read
+from demo.nano import GRID, MODELS, STYLE, Nano, heads, read
 from makeanything import serpentine
 from makeanything.autoencoder import COLOUR, PAPER, SCALE, SHIFT, Autoencoder
 from makeanything.domains import find
 from makeanything.files import open_safetensors
+from makeanything.lora_info import trigger_words
 from makeanything.merge import merge
 from makeanything.text_encoder import PAD, TOKENS, TextEncoder, tokenize
 
@@ -88,6 +89,11 @@ def test_a_style_lora_stacks_on_a_head(nano):
     styled = split(nano.draw(domain, domain.name, f"{prompt}, {style.PHRASE}", 1, style=1.0), 9)
     assert (judge.yellow_corners(plain), judge.yellow_corners(styled)) == (0, 1)
     assert judge.in_order(styled) >= 7 / 8
+
+
+def test_the_style_lora_says_its_trigger_words():
+    with open_safetensors(MODELS / STYLE) as file:
+        assert trigger_words(file.metadata()) == [style.PHRASE]
 
 
 def test_autoencoder_is_a_taesd():
