@@ -12,10 +12,10 @@ const HEIGHT = 280;
 const HOLD = 1000;
 const KEYS = {
   " ": (player) => player.play(!player.playing),
-  ArrowLeft: (player) => player.seek(player.index - 1),
-  ArrowRight: (player) => player.seek(player.index + 1),
-  Home: (player) => player.seek(0),
-  End: (player) => player.seek(Infinity),
+  ArrowLeft: (player) => player.stopAt(player.index - 1),
+  ArrowRight: (player) => player.stopAt(player.index + 1),
+  Home: (player) => player.stopAt(0),
+  End: (player) => player.stopAt(Infinity),
 };
 const ICONS = {
   play: "M4 2v12l9-6z",
@@ -47,7 +47,7 @@ class Player {
     this.overlay = element("div", { className: "overlay", ariaHidden: "true" });
     this.toggle = button(say("Play"), "play", () => this.play(!this.playing));
     this.scrub = element("input", { type: "range", min: 1, ariaLabel: say("Frame") });
-    this.scrub.oninput = () => this.seek(this.scrub.valueAsNumber - 1);
+    this.scrub.oninput = () => this.stopAt(this.scrub.valueAsNumber - 1);
     this.count = element("output", {});
     this.speed = element("input", { type: "number", min: 0.1, max: 60, step: "any", value: 2 });
     this.speed.title = this.speed.ariaLabel = say("Frames a second");
@@ -61,8 +61,8 @@ class Player {
     this.panel.addEventListener("keydown", (event) => this.press(event));
     const stage = element("div", { className: "stage" });
     stage.append(this.canvas, this.overlay);
-    const steps = [button(say("Back"), "back", () => this.seek(this.index - 1))];
-    steps.push(this.toggle, button(say("Forward"), "forward", () => this.seek(this.index + 1)));
+    const steps = [button(say("Back"), "back", () => this.stopAt(this.index - 1))];
+    steps.push(this.toggle, button(say("Forward"), "forward", () => this.stopAt(this.index + 1)));
     const bars = [element("div", { className: "bar" }), element("div", { className: "bar" })];
     bars[0].append(...steps, this.scrub, this.count);
     bars[1].append(this.grid, this.sequences, this.held, this.speed, "fps");
@@ -96,6 +96,12 @@ class Player {
   seek(index) {
     this.index = Math.min(Math.max(index, 0), this.sheet.shown - 1);
     this.draw();
+  }
+
+  /** As its user wants it: what was chosen stays. */
+  stopAt(index) {
+    this.play(false);
+    this.seek(index);
   }
 
   play(playing) {

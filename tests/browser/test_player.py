@@ -56,9 +56,15 @@ def played(editor: Editor, renderer: str) -> None:
         save=("MakeAnythingSaveSequence", {"filename_prefix": renderer, "fps": 5.0}, {"frames": "split.0"}),
     )
     editor.run()
-    for index in range(2):
-        player(editor, index).wait_for()
-        pause(player(editor, index))
+    for index, step in enumerate(("Back", "End")):
+        shown = player(editor, index)
+        shown.get_by_role("button", name="Pause").wait_for()
+        if step == "End":
+            shown.get_by_role("slider", name="Frame").press("End")
+        else:
+            shown.get_by_role("button", name="Back").click()
+        # A step stops what plays.
+        shown.get_by_role("button", name="Play").wait_for()
 
 
 def view(editor: Editor) -> Any:

@@ -20,7 +20,8 @@ PALETTE = {"yours": ("#232", "#353"), "note": ("#432", "#653"), "muted": ("#222"
 """litegraph's own green, yellow and black: bar and body."""
 
 FRAME = "#3f789e"
-AFTER_RUN = "randomize"
+AFTER_RUN = {False: "randomize", True: "fixed"}
+"""What becomes of a seed after a run, for nodes that are not and that are steady."""
 
 Link = list[Any]
 """Number, node and slot where it starts, node and slot where it ends, type."""
@@ -70,7 +71,7 @@ def _node(node: Node, box: Box, links: list[Link]) -> dict[str, Any]:
             for name, kind in zip(node.schema["output_name"], node.schema["output"], strict=True)
         ],
         "properties": {**properties, **({"models": list(node.models)} if node.models else {})},
-        "widgets_values": [value for each in node.inputs for value in _saved(each)],
+        "widgets_values": [value for each in node.inputs for value in _saved(each, node.steady)],
         **({"title": node.title} if node.title else {}),
         **_coloured(colour),
     }
@@ -92,12 +93,12 @@ def _input(each: Input, number: int, slot: int, links: list[Link]) -> dict[str, 
     return saved
 
 
-def _saved(each: Input) -> list[Any]:
+def _saved(each: Input, steady: bool) -> list[Any]:
     """What the frontend keeps of an input among the values of the node's widgets."""
     if not each.is_widget:
         return []
     if each.options.get("control_after_generate"):
-        return [each.value, AFTER_RUN]
+        return [each.value, AFTER_RUN[steady]]
     # The button that uploads a picture is a widget of its own.
     if each.options.get("image_upload"):
         return [each.value, "image"]

@@ -46,7 +46,7 @@ class Node:
     """A node; `node["MODEL"]` is its output of that name.
 
     An empty title leaves it to the frontend, which translates.  `yours` marks what an artist changes; `muted` nodes do
-    not run until they are switched on.
+    not run until they are switched on; the seed of a `steady` one stays after a run.
     """
 
     number: int
@@ -57,6 +57,7 @@ class Node:
     models: Sequence[Model] = ()
     yours: bool = False
     muted: bool = False
+    steady: bool = False
 
     def __getitem__(self, output: str) -> Wire:
         names = self.schema["output_name"]
@@ -103,6 +104,7 @@ class Workflow:
         models: Sequence[Model] = (),
         yours: bool = False,
         muted: bool = False,
+        steady: bool = False,
         **values: Any,
     ) -> Node:
         """Add a node with these wires and values; what is not given has the schema's default.
@@ -118,7 +120,7 @@ class Workflow:
             inputs = list(_inputs(schema, values))
         except ValueError as error:
             raise ValueError(f"{self.name}: {kind}: {error}") from None
-        node = Node(len(self.nodes) + 1, kind, title, inputs, schema, models, yours, muted)
+        node = Node(len(self.nodes) + 1, kind, title, inputs, schema, models, yours, muted, steady)
         self.groups[-1].columns[-1].append(node)
         return node
 

@@ -8,7 +8,12 @@ from .graph import Model
 from .kits import FP8_CHECKPOINT, FP8_T5
 
 NANO = """**Runs at once**, on any computer: FLUX-nano, a miniature FLUX, comes with this pack. It draws small and
-simple pictures; FLUX.1-dev draws the same way, large."""
+simple pictures; FLUX.1-dev draws the same way, large.
+
+It knows *a small* or *a big* red, orange, yellow, green, teal, blue, purple or pink **house, star, heart, fish, boat,
+cup, mushroom, cat, flower, car, rocket, duck, apple, butterfly, whale, crown**; *Tree* makes **oak, pine, palm, willow,
+birch, cherry, poplar, bonsai**, *Lettering* a **letter A** and others. With *flux_nano_heads_4f*, set *cell* in **Empty
+Grid** to 96."""
 
 FILES = """**Files.** ComfyUI offers to download those that are missing when the workflow opens. After copying files,
 press **R**.
@@ -68,7 +73,8 @@ IMAGE_LOADED = _IMAGE.format(
 STYLE = """## A making-of in another style
 
 1. Press **Run**. {what}
-2. Switch *on 1* off in **LoRA Stack** and press **Run** again: the same domain without the style.
+2. Switch the LoRA off, by the box before its name in **LoRA Stack**, and press **Run** again: the same domain without
+   the style.
 
 **Change the green nodes**. Any LoRA for the same model can go into the stack; write its trigger words behind the
 subject.

@@ -101,11 +101,12 @@ def empty_grid(w: Workflow, kit: Kit, domain: Wire) -> Wire:
     return w.add("MakeAnythingEmptyGrid", domain=domain, layout=FROM_DOMAIN, cell=kit.cell)["LATENT"]
 
 
-def draw(w: Workflow, kit: Kit, model: Wire, said: Words, latent: Wire, vae: Wire) -> Wire:
+def draw(w: Workflow, kit: Kit, model: Wire, said: Words, latent: Wire, vae: Wire, steady: bool = False) -> Wire:
     """Sample and decode; the picture is shown too."""
     sampled = w.add(
         "KSampler",
         yours=True,
+        steady=steady,
         model=model,
         positive=said[0],
         negative=said[1],
@@ -127,7 +128,7 @@ def draw_picture(w: Workflow, kit: Kit, model: Node, clip: Wire, nothing: Wire, 
     text = f"{kit.subject}, colouring in"
     said = w.add("CLIPTextEncode", "What is in the picture", yours=True, clip=clip, text=text)["CONDITIONING"]
     empty = w.add("EmptySD3LatentImage", width=SINGLE, height=SINGLE)["LATENT"]
-    return draw(w, kit, model["MODEL"], (said, nothing), empty, vae)
+    return draw(w, kit, model["MODEL"], (said, nothing), empty, vae, steady=True)
 
 
 def stack(w: Workflow, kit: Kit, model: Wire, lora: str) -> Node:
