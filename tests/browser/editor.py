@@ -24,7 +24,7 @@ from tests.host.server import PACK, Host, HostError
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
-SECONDS = 120
+SECONDS = 300
 """The longest wait; the slowest thing is a run of a model on a busy processor."""
 
 POLL = 50
