@@ -54,7 +54,7 @@ def crop_apart(grids: Tensor) -> Tensor:
     frames = []
     for pixels in to_bytes(grids):
         image = Image.fromarray(pixels)
-        boxes = (LAYOUT.box(frame, image.height, image.width) for frame in range(LAYOUT.frames))
+        boxes = LAYOUT.boxes(image.height, image.width)
         frames += [from_image(image.crop((box.left, box.top, box.right, box.bottom))) for box in boxes]
     return torch.stack(frames)
 
