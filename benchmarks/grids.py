@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from makeanything.animations import save_gif, save_webp
 from makeanything.pictures import from_image, save_png, to_bytes
-from makeanything.sequence import save_gif, save_webp
 from makeanything.serpentine import Layout, compose, split, split_trimmed
 
 from . import measure

@@ -15,10 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from makeanything import pictures, serpentine
+from makeanything.animations import save_gif
 from makeanything.asymmetric_lora import Choice
 from makeanything.contact_sheet import contact_sheet
 from makeanything.domains import Domain, find
-from makeanything.sequence import save_gif
+from makeanything.saving import make_folder
 from makeanything.serpentine import Layout
 
 from . import domains, page, style
@@ -182,7 +183,7 @@ def _save(work: Work, grids: list[Tensor], out: Path) -> page.Piece:
     """Save the grid, its frames, the animation and the contact sheet."""
     name = re.sub(r"\W+", "-", work.title.lower()).strip("-")
     folder = out / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     last, *earlier = (serpentine.split_trimmed(grid, work.layout)[0] for grid in grids)
     # The frame that two grids share is shown once.
     frames = torch.cat([*(part[:-1] for part in reversed(earlier)), last])

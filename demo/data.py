@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
-from makeanything import files, serpentine
+from makeanything import files, saving, serpentine
 from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
 from makeanything.serpentine import Layout
@@ -161,6 +161,6 @@ def _write(
             pictures, words = style.on_parchment(pictures), f"{words}, {style.PHRASE}"
         latents.setdefault(f"{name}.{frames}", []).append(encode(autoencoder, pictures).half())
         prompts.setdefault(f"{name}.{frames}", []).append(words)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    saving.make_folder(path.parent)
     stacked = {key: torch.stack(cells) for key, cells in latents.items()}
-    files.save_safetensors(stacked, path, {"prompts": json.dumps(prompts)})
+    saving.save_safetensors(stacked, path, {"prompts": json.dumps(prompts)})

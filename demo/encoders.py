@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from makeanything import files, serpentine
+from makeanything import saving, serpentine
 from makeanything.autoencoder import Autoencoder
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH, TextEncoder
@@ -41,8 +41,8 @@ TEXTS = 256
 def save(name: str, state: Mapping[str, Tensor]) -> None:
     """Write weights to a file of models/, in float16."""
     path = MODELS / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.save_safetensors({key: value.cpu().half() for key, value in state.items()}, path)
+    saving.make_folder(path.parent)
+    saving.save_safetensors({key: value.cpu().half() for key, value in state.items()}, path)
 
 
 def train_autoencoder(steps: int) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from makeanything.files import atomic
 from makeanything.flux import Flux
 from makeanything.merge import merge
+from makeanything.saving import atomic, make_folder
 from makeanything.serpentine import Layout
 from training.head_network import HeadNetwork
 from training.settings import Settings
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with its own seed (default 3)")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default docs)")
     options = parser.parse_args()
-    RUNS.mkdir(parents=True, exist_ok=True)
+    make_folder(RUNS)
     runs = [(name, seed) for name in options.experiments or EXPERIMENTS for seed in range(options.seeds)]
     for name, seed in tqdm(runs, desc="experiments"):
         found = RUNS / f"{name}_{seed}.json"

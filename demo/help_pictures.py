@@ -10,11 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from makeanything import serpentine
+from makeanything.animations import save_webp
 from makeanything.asymmetric_lora import Choice
 from makeanything.contact_sheet import contact_sheet
 from makeanything.domains import find
 from makeanything.pictures import to_bytes
-from makeanything.sequence import save_webp, timeline
+from makeanything.sequence import timeline
 from makeanything.serpentine import Layout
 
 from . import style

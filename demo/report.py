@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from makeanything.files import atomic
+from makeanything.saving import atomic, make_folder
 
 COLUMNS = {
     "order": ("steps in order, %", 100),
@@ -43,7 +43,7 @@ Found = Mapping[str, Mapping[str, float]]
 
 def write(folder: Path, runs: Path) -> None:
     """Write evaluation.md and a plot of each experiment to `folder`, from the results in `runs` so far."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     found = {
         name: [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.glob(f"{name}_*.json"))]
         for name in TITLES

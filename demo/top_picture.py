@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from makeanything import serpentine
-from makeanything.files import atomic
 from makeanything.pictures import to_bytes
+from makeanything.saving import atomic, make_folder
 
 from .domains import finished, read_scene
 from .nano import GRID, Nano, heads
@@ -30,7 +30,7 @@ SEED = 1
 def write(file: Path = FILE) -> None:
     """Draw the sequences and write them as one JPEG, atomically."""
     page = compose(list(sequences()))
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     with atomic(file) as temporary:
         page.save(temporary, "JPEG", quality=90, optimize=True)
 

@@ -19,6 +19,7 @@ from makeanything import asymmetric_lora
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import SUBJECT, Domain
 from makeanything.flux import Flux, FluxParams
+from makeanything.saving import NotSavedError, make_folder
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH
 from training import loop
@@ -173,7 +174,7 @@ def _save_lora(network: HeadNetwork, path: Path, metadata: Mapping[str, str] | N
 
 def _path(name: str) -> Path:
     path = MODELS / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     return path
 
 
@@ -202,6 +203,8 @@ def main() -> None:
             stage(options.steps or steps)
         except loop.Interrupted as stopped:
             parser.exit(loop.INTERRUPTED, f"{stopped}\n")
+        except NotSavedError as error:
+            parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

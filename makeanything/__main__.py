@@ -16,6 +16,7 @@ from . import asymmetric_lora, pictures, serpentine
 from .asymmetric_lora import AsymmetricLora
 from .files import open_safetensors
 from .pictures import digits
+from .saving import make_folder
 from .serpentine import Layout
 
 EXAMPLES = """examples:
@@ -145,7 +146,7 @@ def _split(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.output} is a file; the frames need a folder")
     paths = [options.output / f"{number:0{digits(layout.frames)}}.png" for number in range(1, layout.frames + 1)]
     _check_free(paths, options.force)
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output)
     for path, frame in zip(paths, frames, strict=True):
         pictures.save_png(frame, path)
     print(f"{options.output}: {layout.frames} frames of {_size(frames[0])} pixels")
@@ -154,7 +155,8 @@ def _split(options: argparse.Namespace) -> None:
 def _compose(options: argparse.Namespace) -> None:
     if not options.folder.is_dir():
         raise ValueError(f"there is no folder {options.folder}")
-    paths = sorted((path for path in options.folder.iterdir() if path.suffix.lower() in PICTURES), key=pictures.natural)
+    shown = (path for path in options.folder.iterdir() if not path.name.startswith("."))
+    paths = sorted((path for path in shown if path.suffix.lower() in PICTURES), key=pictures.natural)
     if not paths:
         raise ValueError(f"there are no pictures ({', '.join(PICTURES)}) in {options.folder}")
     layout = options.layout or Layout.of(len(paths) if options.frames is None else options.frames)

@@ -22,8 +22,10 @@ from torch import Tensor
 
 from . import domains
 from .domains import Domain
-from .files import open_safetensors, read_tensors, save_safetensors
+from .files import open_safetensors, read_tensors
 from .lora_header import DOMAINS_KEY, Layer, check_names, parse, read_domains, read_layers
+from .saving import save_safetensors
+from .steps import Step, go_on
 
 Choice = str | int | Mapping[str, float]
 """A domain by name, by number (from 1), or names with weights."""
@@ -89,18 +91,19 @@ class AsymmetricLora:
             raise ValueError("a mix of heads needs at least one domain with a weight other than 0")
         return kept
 
-    def select(self, choice: Choice) -> dict[str, Tensor]:
+    def select(self, choice: Choice, step: Step = go_on) -> dict[str, Tensor]:
         """The chosen head as an ordinary LoRA: `lora_down.weight`, `lora_up.weight` and `alpha` of every layer.
 
         Reads A and the chosen heads only.  One head comes in the file's dtype; a mix is summed in float32.
         """
         weights = self.weights(choice)
         parts = ["lora_down.weight", "alpha", *(f"lora_ups.{head}.weight" for head in weights)]
-        state = read_tensors(self.path, [f"{name}.{part}" for name in self.layers for part in parts])
+        state = read_tensors(self.path, [f"{name}.{part}" for name in self.layers for part in parts], step)
         for name in self.layers:
+            step(0)
             ups = {head: state.pop(f"{name}.lora_ups.{head}.weight") for head in weights}
             state[f"{name}.lora_up.weight"] = _mix(ups, weights)
-        self._refuse_nan(state)
+        self._refuse_nan(state, step)
         return state
 
     def read(self) -> dict[str, Tensor]:
@@ -110,8 +113,9 @@ class AsymmetricLora:
         self._refuse_nan(state)
         return state
 
-    def _refuse_nan(self, state: Mapping[str, Tensor]) -> None:
+    def _refuse_nan(self, state: Mapping[str, Tensor], step: Step = go_on) -> None:
         for key, tensor in state.items():
+            step(0)
             # One pass, no mask the size of the weights: a NaN is both extremes.  Of fp8 torch finds none.
             values = tensor if tensor.itemsize > 1 else tensor.float()
             if not torch.stack(values.aminmax()).isfinite().all():
@@ -125,10 +129,14 @@ def _mix(ups: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:
 
 
 def extract(
-    lora: AsymmetricLora, choice: Choice, path: str | os.PathLike[str], more: Mapping[str, str] | None = None
+    lora: AsymmetricLora,
+    choice: Choice,
+    path: str | os.PathLike[str],
+    more: Mapping[str, str] | None = None,
+    step: Step = go_on,
 ) -> None:
     """Write the chosen head as an ordinary kohya LoRA file, atomically; `more` is added to its metadata."""
-    state = lora.select(choice)
+    state = lora.select(choice, step)
     names = [lora.domains[head].name for head in lora.weights(choice)]
     metadata = {
         "ss_network_module": "networks.lora_flux",

@@ -1,12 +1,10 @@
-"""Files: saving that never leaves half a file, and saying what kind of file a stranger is."""
+"""Reading files: exactly the bytes that are asked for, and saying what kind of file a stranger is."""
 
 from __future__ import annotations
 
 import json
 import os
-import stat
-import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -14,32 +12,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-
-@contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what is written there becomes `path` at the end, or nothing does."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def save_safetensors(
-    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Save tensors atomically, with text metadata in the header."""
-    with atomic(path) as temporary:
-        # safetensors lets nobody but its user read what it writes; models are for all that other files are for.
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        save_file({key: t.detach().contiguous() for key, t in tensors.items()}, temporary, dict(metadata or {}))
-        temporary.chmod(stat.S_IMODE(mode))
+from .steps import Step, go_on
 
 
 @contextmanager
@@ -55,7 +30,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[safe_open]:
         raise ValueError(f"{path.name} is not a readable safetensors file: {_diagnose(path, error)}") from error
 
 
-def read_tensors(path: str | os.PathLike[str], names: Collection[str]) -> dict[str, Tensor]:
+def read_tensors(path: str | os.PathLike[str], names: Collection[str], step: Step = go_on) -> dict[str, Tensor]:
     """The named tensors of a file that `open_safetensors` accepted, reading their bytes and no others.
 
     safetensors' own reader maps the file into memory, and the system then reads ahead: fetching one of 21 heads from a
@@ -73,10 +48,12 @@ def read_tensors(path: str | os.PathLike[str], names: Collection[str]) -> dict[s
                 raise ValueError(f"{path.name}: {name} is of type {header[name]['dtype']}, no type of weights")
         spans = {name: [data + offset for offset in header[name]["data_offsets"]] for name in names}
         _announce(file, spans.values())
-        return {
-            name: _read_span(file, *span).view(_DTYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
-            for name, span in spans.items()
-        }
+        tensors = {}
+        for name, span in spans.items():
+            step(0)
+            raw = _read_span(file, *span)
+            tensors[name] = raw.view(_DTYPES[header[name]["dtype"]]).reshape(header[name]["shape"])
+    return tensors
 
 
 def _read_header(file: FileIO) -> tuple[int, dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,37 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from .files import atomic
+from .saving import atomic
 
 Metadata = Mapping[str, str]
 """Texts a saved file carries, by name."""
 
 
+def check(frames: Tensor) -> None:
+    """ValueError unless frames are one or more pictures (F, h, w, C) of 1 to 4 channels."""
+    if frames.ndim != 4 or 0 in frames.shape or frames.shape[3] > 4:
+        raise ValueError(
+            f"one or more pictures (F, h, w, C) of 1 to 4 channels are needed, got {tuple(frames.shape)}; is the batch "
+            "empty, or is it not a batch of pictures?"
+        )
+
+
 def flatten(frames: Tensor) -> Tensor:
-    """Frames (..., h, w, C) with 1, 3 or 4 channels as colours (..., h, w, 3); what is transparent becomes white."""
-    if frames.shape[-1] == 4:
-        colours = frames[..., :3]
+    """Frames (..., h, w, C) as colours (..., h, w, 3); what is transparent becomes white.
+
+    C is 1 (grey), 2 (grey, alpha), 3 (colours) or 4 (colours, alpha).
+    """
+    frames = frames if frames.is_floating_point() else frames.float()
+    if frames.shape[-1] in (2, 4):
+        colours = frames[..., :-1]
         # Exact where nothing is transparent.
-        return torch.lerp(torch.ones_like(colours), colours, frames[..., 3:].expand_as(colours))
+        frames = torch.lerp(torch.ones_like(colours), colours, frames[..., -1:].expand_as(colours))
     return frames.expand(*frames.shape[:-1], 3)
 
 
 def to_bytes(frames: Tensor) -> np.ndarray:
-    """Values 0..1 as bytes; values outside are clamped."""
-    return frames.detach().cpu().float().clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+    """Values 0..1 as bytes; values outside are clamped, and NaN is 0."""
+    return frames.detach().cpu().float().clamp(0, 1).nan_to_num(0).mul(255).round().to(torch.uint8).numpy()
 
 
 def digits(count: int) -> int:
@@ -49,27 +63,37 @@ def from_image(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
 
 
-def read(path: str | os.PathLike[str]) -> Tensor:
-    """A picture file as colours (h, w, 3); transparency becomes white."""
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A picture file, to be decoded while this lasts; a ValueError says what is wrong with it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with Image.open(path) as image:
-            rgba = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
+            yield image
     except UnidentifiedImageError:
         raise ValueError(f"{path.name} is not a picture that can be read; PNG, JPEG and WebP can") from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise ValueError(f"{path.name} is too large a picture ({error})") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path.name} is a damaged picture ({error}); save or download it again") from None
+    except Exception as error:  # each decoder fails in ways of its own
+        raise ValueError(f"{path.name} is a damaged picture ({error}); save or download it again") from error
+
+
+def read(path: str | os.PathLike[str]) -> Tensor:
+    """A picture file as colours (h, w, 3); transparency becomes white."""
+    with opened(path) as image:
+        rgba = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
     return flatten(torch.from_numpy(rgba))
 
 
-def save_png(frame: Tensor, path: str | os.PathLike[str], metadata: Metadata | None = None) -> None:
-    """Save one frame (h, w, 3 or 4) as PNG with text chunks, atomically."""
+def save_png(
+    frame: Tensor, path: str | os.PathLike[str], metadata: Metadata | None = None, compress_level: int = 4
+) -> None:
+    """Save one frame (h, w, C), of 1 to 4 channels as in `flatten`, as PNG with text chunks, atomically."""
     texts = PngInfo()
     for name, text in (metadata or {}).items():
         texts.add_text(name, text)
+    pixels = to_bytes(frame.squeeze(-1) if frame.shape[-1] == 1 else frame)
     with atomic(path) as temporary:
-        Image.fromarray(to_bytes(frame)).save(temporary, format="PNG", pnginfo=texts, compress_level=4)
+        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=texts, compress_level=compress_level)

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .gutters import spans
+from .steps import Step, go_on
+
 LATENT_CHANNELS = 16
 PIXELS_PER_LATENT = 8
 LATENTS_PER_TOKEN = 2
@@ -20,9 +23,6 @@ PIXELS_PER_TOKEN = PIXELS_PER_LATENT * LATENTS_PER_TOKEN
 
 STANDARD_CELLS = {4: 512, 9: 352}
 """Frames -> edge of a cell in pixels, as the released weights were trained."""
-
-DARK = 0.4
-"""A line whose pixels are all but a few below this (0..1) counts as gutter; real gutters measure 0.00 to 0.02."""
 
 
 class Box(NamedTuple):
@@ -120,12 +120,17 @@ def _nearest(length: int, parts: int) -> int:
     return max(round(length / parts), 1) * parts
 
 
-def split(grids: Tensor, layout: Layout) -> Tensor:
+def split(grids: Tensor, layout: Layout, step: Step = go_on) -> Tensor:
     """Grids (B, H, W, C) -> frames in time order (B, F, h, w, C).  Undone exactly by `compose`."""
-    return torch.stack([grids[:, box.rows, box.cols] for box in layout.boxes(*grids.shape[1:3])], dim=1)
+    count, height, width, channels = grids.shape
+    frames = grids.new_empty(count, layout.frames, *layout.cell_size(height, width), channels)
+    for frame, box in enumerate(layout.boxes(height, width)):
+        step(count)
+        frames[:, frame] = grids[:, box.rows, box.cols]
+    return frames
 
 
-def compose(frames: Tensor, layout: Layout) -> Tensor:
+def compose(frames: Tensor, layout: Layout, step: Step = go_on) -> Tensor:
     """Frames in time order (B, F, h, w, C) -> grids (B, H, W, C)."""
     count, sequence, height, width, channels = frames.shape
     if sequence != layout.frames:
@@ -133,11 +138,12 @@ def compose(frames: Tensor, layout: Layout) -> Tensor:
     # Filled in place, so that every frame is copied once.
     grids = frames.new_empty(count, layout.rows * height, layout.cols * width, channels)
     for frame, box in enumerate(layout.boxes(*grids.shape[1:3])):
+        step(count)
         grids[:, box.rows, box.cols] = frames[:, frame]
     return grids
 
 
-def split_trimmed(grids: Tensor, layout: Layout) -> Tensor:
+def split_trimmed(grids: Tensor, layout: Layout, step: Step = go_on) -> Tensor:
     """Like `split`, without the dark gutters: every frame loses the same margins, so (B, F, h', w', C) stays uniform.
 
     `grids` holds values 0..1.  Nothing is resized; square cells stay square.
@@ -146,7 +152,10 @@ def split_trimmed(grids: Tensor, layout: Layout) -> Tensor:
     if not count:
         raise ValueError("there is no grid to take apart: the batch is empty")
     cell_height, cell_width = layout.cell_size(height, width)
-    boxes = [trimmed_boxes(grid, layout) for grid in grids]
+    boxes = []
+    for grid in grids:
+        step(layout.frames)
+        boxes.append(trimmed_boxes(grid, layout))
     cut_height = min(box.bottom - box.top for grid in boxes for box in grid)
     cut_width = min(box.right - box.left for grid in boxes for box in grid)
     if cell_height == cell_width:
@@ -161,38 +170,13 @@ def split_trimmed(grids: Tensor, layout: Layout) -> Tensor:
 
 def trimmed_boxes(grid: Tensor, layout: Layout) -> list[Box]:
     """Box of every frame of one grid (H, W, C), values 0..1, with the dark gutters left out, in time order."""
-    # Hosts hand over half precision, which quantile does not take, and RGBA, whose alpha is not brightness.
-    brightest = grid[..., :3].float().amax(-1)
-    row_spans = _spans(brightest, layout.rows)
-    col_spans = _spans(brightest.T, layout.cols)
+    # Hosts hand over half precision, which quantile does not take, and alpha, which is not brightness.
+    brightest = grid[..., : 1 if grid.shape[-1] == 2 else 3].float().amax(-1)
+    row_spans = spans(brightest, layout.rows)
+    col_spans = spans(brightest.T, layout.cols)
     return [
         Box(row_spans[row][0], col_spans[col][0], row_spans[row][1], col_spans[col][1]) for row, col in layout.order
     ]
-
-
-def _spans(lines: Tensor, parts: int) -> list[tuple[int, int]]:
-    """The stretches of `lines` (L, N) between gutters: (first, end) for each of `parts` cells."""
-    length = lines.shape[0]
-    gutters = [_gutter(lines, length * k // parts, length // parts) for k in range(1, parts)]
-    starts = [0, *(end for _, end in gutters)]
-    ends = [*(start for start, _ in gutters), length]
-    return list(zip(starts, ends, strict=True))
-
-
-def _gutter(lines: Tensor, boundary: int, cell: int) -> tuple[int, int]:
-    """(first, end) of the dark lines around a boundary; empty at the boundary when there is no gutter."""
-    reach = min(max(cell // 32, 3), cell // 4)
-    if not reach:
-        return boundary, boundary
-    low = boundary - reach
-    dark = (lines[low : boundary + reach].quantile(0.95, dim=1) < DARK).tolist()
-    # A run that leaves the window is a dark picture, not a gutter: its edges can't be told, so nothing is cut.
-    if not any(dark) or dark[0] or dark[-1]:
-        return boundary, boundary
-    first = dark.index(True)
-    end = len(dark) - dark[::-1].index(True)
-    # Gutters are 2-6 px: the lines beside them mix the gutter's and the picture's colour.
-    return low + first - 1, low + end + 1
 
 
 def _centre(frame: Tensor, height: int, width: int) -> Tensor:

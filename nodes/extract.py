@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from server import PromptServer
 
 from ..makeanything.asymmetric_lora import AsymmetricLora, extract
+from ..makeanything.saving import make_folder
 from .catalog import (
     LORAS,
     choose,
@@ -26,6 +27,7 @@ from .catalog import (
     stamp,
 )
 from .sockets import CATEGORY
+from .stopping import ask
 
 
 class ExtractHead(io.ComfyNode):
@@ -78,8 +80,8 @@ class ExtractHead(io.ComfyNode):
                     f"The loras folder already has {name}, and it is not this head; choose another file_name, or turn "
                     "overwrite on."
                 )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            extract(lora, domain, path)
+            make_folder(path.parent)
+            extract(lora, domain, path, step=ask)
         PromptServer.instance.send_progress_text(str(name), cls.hidden.unique_id)
         return io.NodeOutput(str(name), ui=ui.PreviewText(str(name)))
 
@@ -100,7 +102,7 @@ def _holds(path: Path, lora: AsymmetricLora, domain: str) -> bool:
         found = load_file(path)
     except (OSError, SafetensorError):
         return False
-    wanted = lora.select(domain)
+    wanted = lora.select(domain, ask)
     return found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
 
 

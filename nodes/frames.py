@@ -9,8 +9,10 @@ from comfy_api.latest import Input, io
 from ..makeanything import serpentine
 from ..makeanything.contact_sheet import contact_sheet
 from ..makeanything.domains import Domain
+from ..makeanything.pictures import check
 from .preview import frames_preview
 from .sockets import CATEGORY, layout_inputs, read_layout
+from .stopping import ask
 
 
 class SplitFrames(io.ComfyNode):
@@ -45,9 +47,10 @@ class SplitFrames(io.ComfyNode):
     def execute(
         cls, grids: Input.Image, layout: dict[str, Any], trim_gutters: bool, domain: Domain | None = None
     ) -> io.NodeOutput:
+        check(grids)
         chosen = read_layout(layout, domain)
         split = serpentine.split_trimmed if trim_gutters else serpentine.split
-        frames = split(grids, chosen)
+        frames = split(grids, chosen, ask)
         outputs = (frames.flatten(0, 1), frames[:, chosen.tail], chosen.frames)
         return io.NodeOutput(*outputs, ui=frames_preview(frames, chosen))
 
@@ -70,13 +73,14 @@ class ComposeGrid(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: Input.Image, layout: dict[str, Any], domain: Domain | None = None) -> io.NodeOutput:
+        check(frames)
         chosen = read_layout(layout, domain)
         if len(frames) % chosen.frames:
             raise ValueError(
                 f"{len(frames)} frames do not fill {chosen} grids of {chosen.frames} frames each; "
                 "is the layout that of another number of frames, or is a frame missing?"
             )
-        return io.NodeOutput(serpentine.compose(frames.unflatten(0, (-1, chosen.frames)), chosen))
+        return io.NodeOutput(serpentine.compose(frames.unflatten(0, (-1, chosen.frames)), chosen, ask))
 
 
 class ContactSheet(io.ComfyNode):
@@ -107,7 +111,7 @@ class ContactSheet(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: Input.Image, captions: str, numbered: bool, columns: int) -> io.NodeOutput:
-        return io.NodeOutput(contact_sheet(frames, columns, captions.rstrip().splitlines(), numbered)[None])
+        return io.NodeOutput(contact_sheet(frames, columns, captions.rstrip().splitlines(), numbered, ask)[None])
 
 
 NODES: list[type[io.ComfyNode]] = [SplitFrames, ComposeGrid, ContactSheet]

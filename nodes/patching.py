@@ -21,6 +21,7 @@ from ..makeanything.branch import Branch, Branches
 from ..makeanything.lora_header import Layer
 from .branch import add_branches, dtype_of
 from .models import linear_shape, require_flux
+from .stopping import ask
 
 HEADS = "makeanything_heads"
 """Attachment of a MODEL: the names of the heads applied to it, in their order."""
@@ -53,7 +54,7 @@ def apply_head(
         logging.warning(text, len(fitting), len(lora.layers), lora.path.name)
     if strength == 0:
         return model.clone()
-    state = lora.select(choice)
+    state = lora.select(choice, ask)
     applied = model.clone()
     if goes_beside(model, fitting.values(), way):
         dtype = dtype_of(model)

@@ -7,15 +7,20 @@ and outputs stay as they are.
 from __future__ import annotations
 
 import math
+import uuid
+from pathlib import Path
 from typing import Any
 
+import folder_paths
 import torch
 from comfy.utils import common_upscale
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..makeanything.pictures import flatten
+from ..makeanything.pictures import flatten, save_png
+from ..makeanything.saving import make_folder
 from ..makeanything.serpentine import Layout
+from .stopping import ask
 
 EDGE = 512
 """Longest edge in pixels of a shown frame."""
@@ -42,21 +47,24 @@ def frames_preview(sequences: Tensor, layout: Layout | None = None, **more: Any)
     count, frames = sequences.shape[:2]
     shown = min(frames, MOST_FRAMES)
     picked = [index * (frames - 1) // max(shown - 1, 1) for index in range(shown)]
-    edge = min(EDGE, math.isqrt(PIXELS // max(count * shown, 1)))
-    columns = math.isqrt(max(shown - 1, 0)) + 1
+    edge = min(EDGE, math.isqrt(PIXELS // (count * shown)))
+    columns = math.isqrt(shown - 1) + 1
     grid = {} if layout is None else {"rows": layout.rows, "cols": layout.cols}
     facts = {"frames": frames, "shown": shown, "columns": columns, **grid, **more}
-    sheets = [_sheet(_shrink(sequence[picked], edge), columns) for sequence in sequences if shown]
+    sheets = []
+    for sequence in sequences:
+        ask(0)
+        sheets.append(_sheet(shrink(sequence[picked], edge), columns))
     return {"makeanything_frames": [{**file, **facts} for file in _save(sheets, "MakeAnything_frames")]}
 
 
 def fit_preview(pictures: Tensor, height: int, width: int) -> Preview:
     """Pictures (B, H, W, C) and the cell's size in pixels -> what ReCraft's `ui` sends: the first picture, unfitted."""
     size = {"picture": [pictures.shape[2], pictures.shape[1]], "cell": [width, height]}
-    return {"makeanything_fit": [{**file, **size} for file in _save(_shrink(pictures[:1], EDGE), "MakeAnything_fit")]}
+    return {"makeanything_fit": [{**file, **size} for file in _save(shrink(pictures[:1], EDGE), "MakeAnything_fit")]}
 
 
-def _shrink(frames: Tensor, edge: int) -> Tensor:
+def shrink(frames: Tensor, edge: int) -> Tensor:
     """Frames (F, h, w, C) -> colours (F, h', w', 3), no edge longer than `edge`."""
     height, width = frames.shape[1:3]
     factor = min(edge / max(height, width), 1)
@@ -75,6 +83,16 @@ def _sheet(frames: Tensor, columns: int) -> Tensor:
 
 def _save(pictures: Tensor | list[Tensor], name: str) -> list[ui.SavedResult]:
     """Temporary PNG files of pictures (h, w, 3)."""
-    if not len(pictures):
-        return []
-    return ui.ImageSaveHelper.save_images(pictures, name, io.FolderType.temp, cls=None, compress_level=1)
+    results = []
+    for picture in pictures:
+        path = temporary(name, ".png")
+        save_png(picture, path, compress_level=1)
+        results.append(ui.SavedResult(path.name, "", io.FolderType.temp))
+    return results
+
+
+def temporary(name: str, suffix: str) -> Path:
+    """A file in the host's temporary folder, of a name that no other process has."""
+    folder = Path(folder_paths.get_temp_directory())
+    make_folder(folder)
+    return folder / f"{name}_{uuid.uuid4().hex}{suffix}"

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..makeanything.domains import Domain
+from ..makeanything.pictures import check
 from ..makeanything.recraft import check_cell, fit, paste
 from ..makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
 from .models import require_flux
@@ -86,6 +87,7 @@ class ReCraft(io.ComfyNode):
         latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         require_flux(model)
+        check(image)
         grid = read_layout(layout, domain)
         index = _frame_index(frame, grid)
         latent = latent or empty_grid(grid, grid.standard_cell, len(image))

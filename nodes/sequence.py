@@ -8,14 +8,16 @@ from pathlib import Path
 
 import folder_paths
 from comfy.cli_args import args
-from comfy.model_management import throw_exception_if_processing_interrupted
-from comfy.utils import ProgressBar
 from comfy_api.latest import Input, InputImpl, Types, io, ui
+from torch import Tensor
 
-from ..makeanything.pictures import digits, save_png
-from ..makeanything.sequence import save_gif, save_webp, timeline
-from .preview import frames_preview
+from ..makeanything.animations import WEBP_EDGE, save_gif, save_webp
+from ..makeanything.pictures import check, digits, save_png
+from ..makeanything.saving import numbered, saving
+from ..makeanything.sequence import timeline
+from .preview import frames_preview, shrink, temporary
 from .sockets import CATEGORY
+from .stopping import ask, counted
 
 PREFIX = "MakeAnything"
 
@@ -70,15 +72,24 @@ class AnimateSequence(io.ComfyNode):
     def execute(
         cls, frames: Input.Image, fps: float, hold_last: float, crossfade: float, ping_pong: bool
     ) -> io.NodeOutput:
-        played, rate = timeline(frames, fps, hold_last, crossfade, ping_pong)
-        # H.264 encodes blocks of 2 x 2 pixels; trimmed frames are often odd.
-        even = played[:, : played.shape[1] // 2 * 2, : played.shape[2] // 2 * 2]
-        components = Types.VideoComponents(images=even, frame_rate=Fraction(rate).limit_denominator(1000))
-        preview = ui.ImageSaveHelper.save_animated_webp(
-            played, f"{PREFIX}_animation", io.FolderType.temp, cls=None, fps=rate, lossless=False, quality=85, method=0
-        )
-        shown = ui.SavedImages([preview], is_animated=len(played) > 1)
+        played, rate = timeline(frames, fps, hold_last, crossfade, ping_pong, ask)
+        components = Types.VideoComponents(images=_even(played), frame_rate=Fraction(rate).limit_denominator(1000))
+        preview = temporary(f"{PREFIX}_animation", ".webp")
+        save_webp(shrink(played, WEBP_EDGE), preview, rate, quality=85, step=ask)
+        results = [ui.SavedResult(preview.name, "", io.FolderType.temp)]
+        shown = ui.SavedImages(results, is_animated=len(played) > 1)
         return io.NodeOutput(played, InputImpl.VideoFromComponents(components), rate, ui=shown)
+
+
+def _even(frames: Tensor) -> Tensor:
+    """Frames (F, h, w, 3) without an odd last row or column; a single one is doubled.
+
+    H.264 encodes blocks of 2 x 2 pixels, and trimmed frames are often odd.
+    """
+    for axis in (1, 2):
+        edge = frames.shape[axis]
+        frames = frames.narrow(axis, 0, edge // 2 * 2) if edge > 1 else frames.repeat_interleave(2, axis)
+    return frames
 
 
 class SaveSequence(io.ComfyNode):
@@ -136,23 +147,20 @@ class SaveSequence(io.ComfyNode):
     ) -> io.NodeOutput:
         if not (png or gif or webp):
             raise ValueError("Save Sequence has nothing to save: switch on at least one of png, gif and webp.")
-        start, subfolder = _free_start(filename_prefix, frames)
+        check(frames)
+        folder, name, counter, subfolder = _place(filename_prefix, frames)
         metadata = _metadata(cls.hidden)
-        progress = ProgressBar((png + gif + webp) * len(frames))
-
-        def step() -> None:
-            throw_exception_if_processing_interrupted()
-            progress.update(1)
-
+        step = counted((png + gif + webp) * len(frames))
         paths = []
-        for wanted, ending, save in ((webp, "_.webp", save_webp), (gif, "_.gif", save_gif)):
-            if wanted:
-                paths.append(start + ending)
-                save(frames, paths[-1], fps, hold_last, loop=loop, metadata=metadata, step=step)
-        for number, frame in enumerate(frames if png else (), 1):
-            paths.append(f"{start}_{number:0{digits(len(frames))}}.png")
-            save_png(frame, paths[-1], metadata)
-            step()
+        with numbered(folder, name, counter) as start:
+            for wanted, ending, save in ((webp, "_.webp", save_webp), (gif, "_.gif", save_gif)):
+                if wanted:
+                    paths.append(f"{start}{ending}")
+                    save(frames, paths[-1], fps, hold_last, loop=loop, metadata=metadata, step=step)
+            for number, frame in enumerate(frames if png else (), 1):
+                step(1)
+                paths.append(f"{start}_{number:0{digits(len(frames))}}.png")
+                save_png(frame, paths[-1], metadata)
         results = [ui.SavedResult(Path(path).name, subfolder, io.FolderType.output) for path in paths]
         # The frontend takes an animation without any WebP or PNG for a video, which a GIF is not.
         animated = len(frames) > 1 and (webp or (gif and png))
@@ -160,19 +168,16 @@ class SaveSequence(io.ComfyNode):
         return io.NodeOutput(frames, paths, ui={**saved, **frames_preview(frames[None], fps=fps)})
 
 
-def _free_start(prefix: str, frames: Input.Image) -> tuple[str, str]:
-    """Start of the paths to write (folder, name and a counter that no file has yet), and the subfolder."""
+def _place(prefix: str, frames: Input.Image) -> tuple[Path, str, int, str]:
+    """The folder, the start of the names, the host's number for them, and the subfolder."""
     # Without a name the host counts from 1 each time.
     if not prefix or prefix[-1] in "/\\":
         prefix += PREFIX
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
-        prefix, folder_paths.get_output_directory(), frames.shape[2], frames.shape[1]
-    )
-    # Some file systems do not tell cases apart; the host's count does.
-    taken = {path.name.casefold() for path in Path(folder).iterdir()}
-    while any(file.startswith(f"{name}_{counter:05}_".casefold()) for file in taken):
-        counter += 1
-    return str(Path(folder, f"{name}_{counter:05}")), subfolder
+    with saving(prefix):
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory(), frames.shape[2], frames.shape[1]
+        )
+    return Path(folder), name, counter, subfolder
 
 
 def _metadata(hidden: io.HiddenHolder) -> dict[str, str]:
@@ -180,7 +185,12 @@ def _metadata(hidden: io.HiddenHolder) -> dict[str, str]:
     if args.disable_metadata:
         return {}
     found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
-    return {name: json.dumps(value) for name, value in found.items() if value is not None}
+    # Neither PNG nor EXIF has names in other letters.
+    return {
+        name.encode("ascii", "backslashreplace").decode(): json.dumps(value)
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 NODES: list[type[io.ComfyNode]] = [AnimateSequence, SaveSequence]

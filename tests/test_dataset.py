@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from makeanything import pictures
 from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
-from makeanything.files import save_safetensors
+from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from training import dataset, grids
 from training.dataset import Sample, head_of

@@ -4,8 +4,6 @@ import io
 import os
 import pickle
 import re
-import stat
-import sys
 import zipfile
 
 import pytest
@@ -13,60 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from makeanything.files import atomic, open_safetensors, save_safetensors
-
-
-def test_atomic_writes_beside_the_target_and_replaces_it(tmp_path):
-    target = tmp_path / "weights.safetensors"
-    target.write_bytes(b"old")
-    with atomic(target) as temporary:
-        assert temporary.parent == tmp_path, "a rename across disks is no rename"
-        assert temporary.suffix == ".safetensors", "writers choose their format by it"
-        temporary.write_bytes(b"new")
-        assert target.read_bytes() == b"old"
-    assert target.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_atomic_leaves_the_old_file_when_writing_fails(tmp_path):
-    target = tmp_path / "weights.safetensors"
-    target.write_bytes(b"old")
-
-    def write_half() -> None:
-        with atomic(target) as temporary:
-            temporary.write_bytes(b"half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_half()
-    assert target.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks a file that is being read")
-def test_a_reader_of_the_old_file_is_not_disturbed(tmp_path):
-    """Samplers map weights into memory; a file that changes under them gives garbage."""
-    target = tmp_path / "weights.safetensors"
-    target.write_bytes(b"old")
-    with target.open("rb") as reader:
-        with atomic(target) as temporary:
-            temporary.write_bytes(b"new")
-        assert reader.read() == b"old"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no umask")
-def test_a_saved_file_is_as_readable_as_any_other(tmp_path):
-    (tmp_path / "plain").write_bytes(b"")
-    with atomic(tmp_path / "saved") as temporary:
-        temporary.write_bytes(b"")
-    assert stat.S_IMODE((tmp_path / "saved").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
-    before = os.umask(0o077)
-    try:
-        with atomic(tmp_path / "private") as temporary:
-            temporary.write_bytes(b"")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+from makeanything.files import open_safetensors
+from makeanything.saving import save_safetensors
 
 
 def test_save_safetensors_is_read_by_the_library(tmp_path):

@@ -25,9 +25,9 @@ from torch import Tensor
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
-from makeanything.files import save_safetensors
 from makeanything.flux import Flux, FluxParams
 from makeanything.merge import merge
+from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH, TextEncoder
 from training import checkpoint, dataset, grids, loop, recipe, stages

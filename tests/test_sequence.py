@@ -11,8 +11,9 @@ from PIL import Image, ImageFont
 from torch import Tensor
 
 from makeanything import pictures
+from makeanything.animations import save_gif, save_webp
 from makeanything.contact_sheet import INK, PAPER, contact_sheet, wrap
-from makeanything.sequence import save_gif, save_webp, timeline
+from makeanything.sequence import timeline
 from makeanything.serpentine import Layout, split_trimmed
 
 GRIDS = Path(__file__).resolve().parents[2] / "shared/data/grids"
@@ -176,7 +177,7 @@ class TestSaved:
             assert not image.info.get("comment")
 
     def test_stopping_leaves_nothing(self, tmp_path, save):
-        def stop() -> None:
+        def stop(done: int) -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from makeanything.files import open_safetensors, save_safetensors
+from makeanything.files import open_safetensors
+from makeanything.saving import make_folder, save_safetensors
 
 WEIGHT = "weight"
 Trained = Mapping[str, nn.Parameter]
@@ -39,7 +40,7 @@ def save(path: Path, trained: Trained, optimizer: torch.optim.Optimizer, step: i
         "numbers": json.dumps(numbers),
         "groups": json.dumps(state["param_groups"]),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     save_safetensors(tensors, path, texts)
 
 

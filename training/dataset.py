@@ -92,7 +92,8 @@ def _read_subset(values: Values) -> list[Sample]:
             f"num_repeats must be at least 1 and caption_dropout_rate lie in 0..1, got {repeats} and {dropout}"
         )
     folder = Path(take(values, "image_dir", str)).expanduser()
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    # Hidden ones are files that were being written when something stopped it.
+    found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not found:
         raise ValueError(f"there are no pictures in the image_dir {folder}")
     domain = take(values, "custom_attributes", dict, {}).get("domain")

@@ -13,13 +13,12 @@ from glob import escape
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from makeanything.contact_sheet import contact_sheet
 from makeanything.domains import Domain
-from makeanything.files import atomic
-from makeanything.pictures import from_image, save_png
+from makeanything.pictures import from_image, opened, save_png
+from makeanything.saving import atomic, make_folder
 from makeanything.serpentine import split
 
 from .sequences import Item, Skipped, slug
@@ -56,7 +55,7 @@ class DatasetFolder:
     def save(self, item: Item, picture: Tensor, made_from: object) -> None:
         """Write the item's grid (H, W, 3) and caption."""
         grid = self._grid(item)
-        grid.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(grid.parent)
         with atomic(self._text(item)) as temporary:
             temporary.write_text(self._caption(item) + "\n", encoding="utf-8")
         save_png(picture, grid, {STAMP: self._stamp(item, made_from)})
@@ -85,7 +84,7 @@ class DatasetFolder:
         if not skipped:
             path.unlink(missing_ok=True)
             return []
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         with atomic(path) as temporary:
             temporary.write_text("".join(f"{each.path}: {each.reason}\n" for each in skipped), encoding="utf-8")
         return [path]
@@ -133,38 +132,39 @@ class DatasetFolder:
                     # A table of its own: sd-scripts' loaders hang on an inline one.
                     yield f"[datasets.subsets.custom_attributes]\ndomain = {_quoted(domain.name)}"
 
-    def _write_sheets(self, domain: Domain, grids: Sequence[Path]) -> Iterator[Path]:
+    def _write_sheets(self, domain: Domain, grids: Sequence[Path]) -> list[Path]:
         """Pages with a sequence in each row, in time order.  Beside the grids they would be trained on."""
         name = f"{slug(domain.name)}_contact_sheet"
-        for old in self.root.glob(f"{escape(name)}*.png"):
-            if re.fullmatch(rf"{re.escape(name)}(_\d+)?", old.stem):
-                old.unlink()
+        sheets = []
         for page, start in enumerate(range(0, len(grids), SHEET_ROWS), 1):
             rows = grids[start : start + SHEET_ROWS]
             frames = torch.cat([_thumbnails(grid, domain) for grid in rows])
             names = [name for grid in rows for name in (grid.stem, *[""] * domain.layout.tail)]
-            path = self.root / (f"{name}.png" if page == 1 else f"{name}_{page}.png")
-            save_png(contact_sheet(frames, domain.layout.frames, names, numbered=False), path)
-            yield path
+            sheets.append(self.root / (f"{name}.png" if page == 1 else f"{name}_{page}.png"))
+            save_png(contact_sheet(frames, domain.layout.frames, names, numbered=False), sheets[-1])
+        for old in self.root.glob(f"{escape(name)}*.png"):
+            if re.fullmatch(rf"{re.escape(name)}(_\d+)?", old.stem) and old not in sheets:
+                old.unlink()
+        return sheets
 
 
 def _read_stamp(grid: Path) -> str:
     """What `save` left in a grid's PNG; empty for other pictures and where there is none."""
     try:
-        with Image.open(grid) as image:
+        with opened(grid) as image:
             return str(image.info.get(STAMP, ""))
-    except OSError:
+    except (ValueError, OSError):
         return ""
 
 
 def _size(grid: Path) -> tuple[int, int]:
-    with Image.open(grid) as image:
+    with opened(grid) as image:
         return image.size
 
 
 def _thumbnails(grid: Path, domain: Domain) -> Tensor:
     """A grid's frames (F, SHEET_FRAME, SHEET_FRAME, 3) in time order."""
-    with Image.open(grid) as image:
+    with opened(grid) as image:
         small = image.resize((domain.layout.cols * SHEET_FRAME, domain.layout.rows * SHEET_FRAME))
     return split(from_image(small)[None], domain.layout)[0]
 

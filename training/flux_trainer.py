@@ -28,6 +28,7 @@ from accelerate.utils import broadcast
 from flux_train_network import FluxNetworkTrainer
 from torch import Tensor, nn
 
+from makeanything.saving import atomic
 from makeanything.serpentine import Layout
 
 from . import samples
@@ -169,7 +170,8 @@ class FluxTrainer(FluxNetworkTrainer):
 
     def _save_progress(self, models: Any, weights: Any, folder: str) -> None:
         progress = {**self.run, "loss": None if self.loss is None else self.loss.item()}
-        Path(folder, PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+        with atomic(Path(folder, PROGRESS)) as temporary:
+            temporary.write_text(json.dumps(progress), encoding="utf-8")
 
     def _load_progress(self, models: Any, folder: str) -> None:
         """Called when sd-scripts resumes, before the first batch: from here on the run replays."""

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from makeanything import pictures
 from makeanything.autoencoder import Autoencoder
-from makeanything.files import open_safetensors, read_tensors, save_safetensors
+from makeanything.files import open_safetensors, read_tensors
 from makeanything.recraft import paste
+from makeanything.saving import make_folder, save_safetensors
 from makeanything.serpentine import Layout
 
 from .dataset import Dataset, Sample
@@ -71,7 +72,7 @@ def encode(datasets: list[Dataset], autoencoder: Path, cache: Path, recraft: Lay
                 kept[key] = _encode(model, path, dataset, recraft)
         finally:
             # What was encoded before Ctrl-C need not be again.
-            cache.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(cache.parent)
             save_safetensors(kept, cache)
     return Grids(datasets, [[kept[key] for key in row] for row in keys])
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
-from makeanything.files import open_safetensors, save_safetensors
+from makeanything.files import open_safetensors
+from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 
 from .asymmetric_network import create_network_from_weights

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from library import flux_train_utils, train_util
 
 from makeanything import pictures, serpentine
 from makeanything.domains import Domain, find
+from makeanything.saving import folder_beside, make_folder
 from makeanything.serpentine import Layout
 
 from .cells import check_size
@@ -31,9 +31,9 @@ def grids(prepare: Prepare) -> Iterator[None]:
     def draw(accelerator: Any, args: Any, flux: Any, texts: Any, ae: Any, folder: str, prompt: Any, *rest: Any) -> None:
         layout, flux = prepare(prompt, flux)
         prompt["height"], prompt["width"] = size_of(prompt, layout)
-        with tempfile.TemporaryDirectory(dir=folder) as drawn:
-            original(accelerator, args, flux, texts, ae, drawn, prompt, *rest)
-            for path in Path(drawn).iterdir():
+        with folder_beside(Path(folder, "samples")) as drawn:
+            original(accelerator, args, flux, texts, ae, str(drawn), prompt, *rest)
+            for path in drawn.iterdir():
                 _save_frames(path, layout, Path(folder, path.stem))
                 path.replace(Path(folder, path.name))
 
@@ -48,7 +48,7 @@ def grids(prepare: Prepare) -> Iterator[None]:
 
 def _save_frames(path: Path, layout: Layout, folder: Path) -> None:
     grid = pictures.read(path)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for number, frame in enumerate(serpentine.split(grid[None], layout)[0], 1):
         pictures.save_png(frame, folder / f"{number:0{pictures.digits(layout.frames)}}.png")
 

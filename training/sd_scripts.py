@@ -71,7 +71,8 @@ def run(
 ) -> None:
     """Train as `python flux_train_network.py ARGV` would, with another trainer, its options and our defaults.
 
-    `make_trainer` is called once sd-scripts can be imported.  A wrong command line ends with one line on stderr.
+    `make_trainer` is called once sd-scripts can be imported.  A wrong command line, and a
+    result that can't be saved, end with one line on stderr.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -87,12 +88,17 @@ def run(
             f"sd-scripts can't start: {error}\nUse the Python that sd-scripts was installed with, or install what it "
             f"needs for this one:  {sys.executable} -m pip install -r {folder / 'requirements.txt'}"
         )
+    from makeanything.saving import NotSavedError
+
     parser = flux_train_network.setup_parser()
     _add_defaults(parser)
     add_options(parser)
     args = _read(parser, arguments)
     _forget_strategies()
-    make_trainer().train(args)
+    try:
+        make_trainer().train(args)
+    except NotSavedError as error:
+        sys.exit(str(error))
 
 
 def _add_defaults(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import SUBJECT, Domain
-from makeanything.files import open_safetensors, save_safetensors
+from makeanything.files import open_safetensors
 from makeanything.flux import Flux
+from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH, TextEncoder
 
