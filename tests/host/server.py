@@ -97,7 +97,7 @@ class Host:
     def __init__(self, comfyui: Path, base: Path, python: str | Path = sys.executable) -> None:
         self.comfyui, self.base, self.python = comfyui, base, python
         self._log = base / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
     def start(self, seconds: float = 300.0) -> None:
@@ -109,11 +109,11 @@ class Host:
         command += ["--disable-auto-launch", "--disable-api-nodes", "--disable-all-custom-nodes"]
         command += ["--whitelist-custom-nodes", PACK, TEST_PACK]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, cwd=self.comfyui, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=self.comfyui, stdout=log, stderr=log)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise HostError(f"ComfyUI stopped with code {self._process.returncode} while starting:\n{self.log()}")
+            if self.process.poll() is not None:
+                raise HostError(f"ComfyUI stopped with code {self.process.returncode} while starting:\n{self.log()}")
             try:
                 self.get("/queue")
                 return
@@ -122,13 +122,13 @@ class Host:
         raise HostError(f"ComfyUI did not answer in {seconds:.0f} s:\n{self.log()}")
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
+        if self.process is not None:
+            self.process.terminate()
             try:
-                self._process.wait(10)
+                self.process.wait(10)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.process.kill()
+                self.process.wait()
 
     def log(self) -> str:
         return _ANSI.sub("", self._log.read_text(errors="replace"))
@@ -153,7 +153,7 @@ class Host:
             entry = self.get(f"/history/{number}").get(number)
             if entry is not None:
                 return self._finished(entry)
-            if self._process is not None and self._process.poll() is not None:
+            if self.process is not None and self.process.poll() is not None:
                 raise HostError(f"ComfyUI died:\n{self.log()[-4000:]}")
             time.sleep(POLL)
         raise HostError(f"the graph did not finish in {seconds:.0f} s:\n{self.log()[-4000:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -182,6 +183,24 @@ class TestStale(io.ComfyNode):
         return io.NodeOutput(model)
 
 
+class TestCounts(io.ComfyNode):
+    """What is alive in the server: modules, and forward hooks on them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("TestCounts", outputs=[io.AnyType.Output()])
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        gc.collect()
+        modules = [module for module in gc.get_objects() if isinstance(module, torch.nn.Module)]
+        return io.NodeOutput({"modules": len(modules), "hooks": sum(len(m._forward_hooks) for m in modules)})
+
+
 class TestPack(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
@@ -194,6 +213,7 @@ class TestPack(ComfyExtension):
             TestControl,
             TestControlSeen,
             TestStale,
+            TestCounts,
         ]
 
 
