@@ -167,9 +167,13 @@ def disturb(host: Host, number: int) -> None:
 
 def left(host: Host) -> dict[str, float]:
     """What the server holds when its models are unloaded and no prompt's results are kept."""
+    # The host keeps every prompt of its history, with what it showed.
+    host.post("/history", {"clear": True})
     host.post("/free", {"unload_models": True, "free_memory": True})
     g = Graph()
     g.probe("counts", g.add("TestCounts")[0])
+    # It may free only after the next prompt.
+    host.run(g)
     counts: dict[str, float] = host.run(g)["counts"]
     assert host.process is not None
     folder = Path("/proc", str(host.process.pid))

@@ -13,7 +13,7 @@
 
 `g.add(class_type, **inputs)` returns a node; `node[0]` is its first output.  Inputs of dynamic nodes have dots in their
 names: `g.add("MakeAnythingEmptyGrid", **{"layout": "custom", "layout.rows": 1, "layout.cols": 2}, cell=32, batch=1)`.
-More nodes in test_pack/: TestConditioning(seed), TestImage(seed, height, width, batch), TestClip(seed),
+More nodes in test_pack/: TestConditioning(seed), TestImage(seed, height, width, batch, channels=3), TestClip(seed),
 TestWeight(model, key) (a weight of a MODEL or CLIP as it is used, patches merged),
 TestOtherModel(kind="SDXL", latents="SDXL").
 Other fixtures: `record["what"] = number` keeps a measured number; `compared["name"] = tensor` is held against the same

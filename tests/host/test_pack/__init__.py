@@ -60,12 +60,14 @@ class TestConditioning(io.ComfyNode):
 class TestImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        sizes = [io.Int.Input(name, default=1) for name in ("seed", "height", "width", "batch")]
-        return io.Schema("TestImage", inputs=sizes, outputs=[io.Image.Output()])
+        sizes: list[io.Input] = [io.Int.Input(name, default=1) for name in ("seed", "height", "width", "batch")]
+        channels = io.Int.Input("channels", default=3, optional=True)
+        return io.Schema("TestImage", inputs=[*sizes, channels], outputs=[io.Image.Output()])
 
     @classmethod
-    def execute(cls, seed: int, height: int, width: int, batch: int) -> io.NodeOutput:
-        return io.NodeOutput(torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(seed)))
+    def execute(cls, seed: int, height: int, width: int, batch: int, channels: int = 3) -> io.NodeOutput:
+        generator = torch.Generator().manual_seed(seed)
+        return io.NodeOutput(torch.rand(batch, height, width, channels, generator=generator))
 
 
 class TestClip(io.ComfyNode):
