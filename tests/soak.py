@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from PIL import Image, ImageSequence
+
 from tests.host import tiny
 from tests.host.installed import interpreter
 from tests.host.server import FLUX, Graph, Host, HostError, Node, prepare
@@ -140,16 +142,18 @@ def show(g: Graph, rng: random.Random, grids: list[Any], layout: dict[str, Any],
 
 
 def digest(host: Host, g: Graph) -> str:
-    """Of every tensor that a prompt gives, and of every file that it saves."""
+    """Of every tensor that a prompt gives, and of the pixels of every file that it saves."""
     out = host.run(g, seconds=300)
     found = hashlib.sha256()
     for name in sorted(out):
         found.update(name.encode() + out[name].contiguous().numpy().tobytes())
     for output in out.outputs.values():
         for item in output.get("images", ()):
-            # Their names count on.
+            # Their names count on, and their metadata has the dates of the models' files.
             if item["type"] == "output":
-                found.update(Path(host.base, "output", item["subfolder"], item["filename"]).read_bytes())
+                with Image.open(Path(host.base, "output", item["subfolder"], item["filename"])) as image:
+                    for frame in ImageSequence.Iterator(image):
+                        found.update(frame.convert("RGB").tobytes())
     return found.hexdigest()
 
 
@@ -180,7 +184,9 @@ def left(host: Host) -> dict[str, float]:
     for line in (folder / "status").read_text().splitlines():
         if line.startswith("VmRSS"):
             counts["memory"] = int(line.split()[1]) / 1024
-    return {**counts, "files": len(list((folder / "fd").iterdir()))}
+    # Not the connections that are open in this moment.
+    links = [str(link.readlink()) for link in (folder / "fd").iterdir()]
+    return {**counts, "files": sum(not link.startswith("socket:") for link in links)}
 
 
 def servers(comfyui: Path) -> Iterator[Host]:
@@ -211,7 +217,7 @@ def main() -> int:
     host = next(fresh)
     digests: dict[int, str] = {}
     rows = []
-    print("| prompts | seconds | memory, MB | hooks | open files |\n|--|--|--|--|--|", flush=True)
+    print("| prompts | seconds | memory, MB | Python objects | hooks | open files |\n|--|--|--|--|--|--|", flush=True)
     begun = time.monotonic()
     for number in range(1, options.prompts + 1):
         try:
@@ -223,7 +229,7 @@ def main() -> int:
             disturb(host, number)
         if number % EVERY == 0:
             rows.append(row := left(host))
-            numbers = f"{row['memory']:.0f} | {row['hooks']:.0f} | {row['files']:.0f}"
+            numbers = " | ".join(f"{row[name]:,.0f}" for name in ("memory", "objects", "hooks", "files"))
             print(f"| {number} | {time.monotonic() - begun:.0f} | {numbers} |", flush=True)
     picked = random.Random(0).sample(sorted(digests), min(options.fresh, len(digests)))
     same = [digest(next(fresh), graph(number)) == digests[number] for number in picked]

@@ -200,7 +200,8 @@ class TestCounts(io.ComfyNode):
     def execute(cls) -> io.NodeOutput:
         gc.collect()
         modules = [module for module in gc.get_objects() if isinstance(module, torch.nn.Module)]
-        return io.NodeOutput({"modules": len(modules), "hooks": sum(len(m._forward_hooks) for m in modules)})
+        hooks = sum(len(module._forward_hooks) for module in modules)
+        return io.NodeOutput({"modules": len(modules), "hooks": hooks, "objects": len(gc.get_objects())})
 
 
 class TestPack(ComfyExtension):
