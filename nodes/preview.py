@@ -67,7 +67,9 @@ def fit_preview(pictures: Tensor, height: int, width: int) -> Preview:
 def shrink(frames: Tensor, edge: int) -> Tensor:
     """Frames (F, h, w, C) -> colours (F, h', w', 3), no edge longer than `edge`."""
     height, width = frames.shape[1:3]
-    factor = min(edge / max(height, width), 1)
+    if max(height, width) <= edge:
+        return flatten(frames)
+    factor = edge / max(height, width)
     size = (max(round(width * factor), 1), max(round(height * factor), 1))
     colours = flatten(frames).float().movedim(-1, 1)
     return common_upscale(colours, *size, "area", "disabled").movedim(1, -1)

@@ -71,8 +71,8 @@ def run(
 ) -> None:
     """Train as `python flux_train_network.py ARGV` would, with another trainer, its options and our defaults.
 
-    `make_trainer` is called once sd-scripts can be imported.  A wrong command line, and a
-    result that can't be saved, end with one line on stderr.
+    `make_trainer` is called once sd-scripts can be imported.  A wrong command line ends with one line
+    on stderr, and so does a result that can't be saved.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

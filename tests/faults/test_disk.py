@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,27 @@ def test_a_tmpfs_that_is_full_or_read_only(tmp_path: Path) -> None:
         assert len(said) == 1, (case, said)
         assert f"can't be saved: {reason}" in said[0]
         assert kept, case
+
+
+def unprivileged(save: Saver, out: Path) -> int:
+    if os.geteuid() == 0:
+        # For root no folder is protected.
+        os.seteuid(65534)
+    return save(out, 2)
+
+
+@pytest.mark.parametrize("name", ["weights", "checkpoint", "png", "gif", "webp", "set", "page"])
+def test_a_folder_that_is_protected(name: str, results: Results, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as free:
+        out = Path(free, "out")
+        save, before, _ = results.of(name, out)
+        for folder in (Path(free), out, *(path for path in out.iterdir() if path.is_dir())):
+            folder.chmod(0o555)
+        code, text = forked(lambda: unprivileged(save, out))
+        found = files(out)
+        for folder in (Path(free), out, *(path for path in out.iterdir() if path.is_dir())):
+            folder.chmod(0o755)
+    assert code == 2, text
+    assert len(lines(text)) == 1, text
+    assert "can't be saved: its folder or a file of this name is protected; save elsewhere" in text
+    assert found == before
