@@ -127,9 +127,9 @@ def save_webp(
 def _check_frames(frames: Tensor, fps: float, hold_last: float) -> None:
     if frames.ndim != 4 or not len(frames):
         raise ValueError(f"a sequence is one or more pictures (F, h, w, C), got {tuple(frames.shape)}")
-    if not fps > 0:
+    if not 0 < fps < math.inf:
         raise ValueError(f"fps must be above 0 frames a second, got {fps}")
-    if not hold_last >= 0:
+    if not 0 <= hold_last < math.inf:
         raise ValueError(f"the last frame can't be held for {hold_last} seconds")
 
 
