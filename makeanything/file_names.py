@@ -28,9 +28,17 @@ def problem_of(text: str) -> str:
     return next((problem for part in path.parts if (problem := _problem_of_part(part))), "")
 
 
+def check_prefix(prefix: str) -> None:
+    """ValueError for a start of file names in the output folder that leaves it, or that some systems don't have."""
+    # The host replaces what stands between percent signs, and puts a name at the end.
+    plain = re.sub(r"%[^%/\\]*%", "x", prefix).rstrip("/\\")
+    if plain and (problem := problem_of(plain)):
+        raise ValueError(f"'{brief(prefix)}' is no name inside the output folder: {problem}.")
+
+
 def _problem_of_part(part: str) -> str:
     if part == "..":
-        return "it goes up with .."
+        return "it goes up with '..'"
     if part[-1] in ". ":
         return f"'{brief(part)}' ends in a dot or a space, which Windows leaves out"
     if _NOT_ON_WINDOWS.search(part):

@@ -46,7 +46,8 @@ def kind(value: object) -> str:
 def text_of(value: object, what: str) -> str:
     """The value, which must be text; ValueError says so in one line.  `what` is the name of an input."""
     if not isinstance(value, str):
-        raise ValueError(f"{what} must be text, got {kind(value)}; a number is written in quotes, as text")
+        hint = '; write a number as text, such as "3"' if kind(value) == kind(3) else ""
+        raise ValueError(f"{what} must be text, got {kind(value)}{hint}")
     return value
 
 
@@ -58,6 +59,14 @@ def finite(value: Any, what: str) -> float:
     if not abs(value) <= LARGEST:
         raise ValueError(f"{what} must be a finite number; NaN and infinity are none")
     return value
+
+
+def need(value: Any, wanted: type | tuple[type, ...], name: str) -> None:
+    """ValueError when an input that is to be wired gives nothing, or an API call something else."""
+    if not isinstance(value, wanted):
+        raise ValueError(
+            f"Nothing that fits came in at {name}, but {kind(value)}; is the node before it bypassed, or its wire lost?"
+        )
 
 
 def parse_json(text: str | bytes, depth: int, most: int) -> Any:

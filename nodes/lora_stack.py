@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..makeanything.foreign import kind
+from ..makeanything.foreign import kind, need
 from ..makeanything.lora_info import trigger_words
 from .catalog import lora_files, stamp
 from .lora_files import apply_lora
@@ -72,6 +72,10 @@ class LoraStack(io.ComfyNode):
         apply: str = AUTO,
         **rows: Any,
     ) -> io.NodeOutput:
+        if model is not None:
+            need(model, ModelPatcher, "model")
+        if clip is not None:
+            need(clip, comfy.sd.CLIP, "clip")
         own = [_read_row(rows, row) for row in range(1, ROWS + 1) if rows[f"on_{row}"] and rows[f"lora_{row}"] != NONE]
         stack = [*_read_stack(lora_stack), *own]
         words = [word for lora in stack for word in _trigger_words(lora)]

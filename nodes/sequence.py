@@ -11,7 +11,10 @@ from comfy.cli_args import args
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from comfy_api.latest import Input, InputImpl, Types, io, ui
+from torch import Tensor
 
+from ..makeanything import file_names
+from ..makeanything.foreign import need
 from ..makeanything.pictures import digits, save_png
 from ..makeanything.sequence import save_gif, save_webp, timeline
 from .preview import frames_preview
@@ -70,6 +73,7 @@ class AnimateSequence(io.ComfyNode):
     def execute(
         cls, frames: Input.Image, fps: float, hold_last: float, crossfade: float, ping_pong: bool
     ) -> io.NodeOutput:
+        need(frames, Tensor, "frames")
         played, rate = timeline(frames, fps, hold_last, crossfade, ping_pong)
         # H.264 encodes blocks of 2 x 2 pixels; trimmed frames are often odd.
         even = played[:, : played.shape[1] // 2 * 2, : played.shape[2] // 2 * 2]
@@ -134,6 +138,8 @@ class SaveSequence(io.ComfyNode):
         hold_last: float,
         loop: bool,
     ) -> io.NodeOutput:
+        need(frames, Tensor, "frames")
+        file_names.check_prefix(filename_prefix)
         if not (png or gif or webp):
             raise ValueError("Save Sequence has nothing to save: switch on at least one of png, gif and webp.")
         start, subfolder = _free_start(filename_prefix, frames)
