@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,10 @@ def _read_subset(values: Values) -> list[Sample]:
 
 def _read_caption(picture: Path, values: Values) -> tuple[str, int | None]:
     """A picture's prompt, and the head that the flag in its caption names."""
-    path = picture.with_suffix(take(values, "caption_extension", str, ".caption"))
+    ending = take(values, "caption_extension", str, ".caption")
+    if not re.fullmatch(r"\.[^/\\\0]{1,30}", ending) or ending[-1] == ".":
+        raise ValueError(f"caption_extension must be an ending such as .txt, got {shown(ending)}")
+    path = picture.with_suffix(ending)
     if path.is_file():
         # The first line, as in sd-scripts.
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ Values = Mapping[str, Any]
 NUMBER = (int, float)
 
 TOML_BYTES = 2**20
-PATH_CHARACTERS = 4096
+PATH_CHARACTERS, PART_BYTES = 4096, 255
 LARGEST = 10**12
 """Of a whole number."""
 
@@ -34,7 +35,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def path_of(text: str) -> Path:
     """A path that someone wrote, with ~ for a home.  ValueError for one that no system has."""
-    if len(text) > PATH_CHARACTERS or "\0" in text:
+    longest = max(len(part.encode("utf-8", "replace")) for part in re.split(r"[/\\]", text))
+    if longest > PART_BYTES or len(text) > PATH_CHARACTERS or "\0" in text:
         raise ValueError(f"{brief(text)} can't be a path")
     try:
         return Path(text).expanduser()
