@@ -66,12 +66,13 @@ class Options:
         if not self.domains:
             raise ValueError(f"the network needs to know its domains, one per head: --network_args {EXAMPLE}")
         if self.domains.endswith(".json"):
+            path = path_of(self.domains)
             try:
-                entries = parse_json(path_of(self.domains).read_bytes(), JSON_DEPTH, JSON_VALUES)
+                entries = parse_json(path.read_bytes(), JSON_DEPTH, JSON_VALUES)
             except ValueError as error:
-                raise ValueError(f"{brief(self.domains)} is no JSON: {error}") from None
+                raise ValueError(f"{path.name} is no JSON: {error}") from None
             if not isinstance(entries, list):
-                raise ValueError(f"{self.domains} must hold a JSON list of domains")
+                raise ValueError(f"{path.name} must hold a JSON list of domains")
             return tuple(_from_json(entry) for entry in entries)
         return tuple(_from_text(entry.strip()) for entry in self.domains.split(";") if entry.strip())
 
@@ -151,12 +152,12 @@ def _indices(text: str, blocks: set[int]) -> set[int]:
     chosen: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,15})\s*(?:-\s*([0-9]{1,15})\s*)?", part)
-        if not match:
+        if not match or int(match[1]) > int(match[2] or match[1]):
             raise ValueError(f'blocks are "all", "none" or a list such as 0-5,9; got \'{brief(text)}\'')
         first, last = int(match[1]), int(match[2] or match[1])
         # Before the range is made: a number may be of any size.
         if last not in blocks or not blocks.issuperset(range(first, last)):
-            missing = next(block for block in range(first, last + 1) if block not in blocks) if first <= last else last
+            missing = next(block for block in range(first, last + 1) if block not in blocks)
             raise ValueError(f"'{brief(text)}' names block {missing}, the model has {len(blocks)} of them, from 0")
         chosen.update(range(first, last + 1))
     return chosen

@@ -36,8 +36,10 @@ def main() -> int:
     names = options.only.split(",")
     if unknown := set(names) - set(FUZZERS):
         parser.error(f"there is no fuzzer {', '.join(sorted(unknown))}; there are {', '.join(FUZZERS)}")
+    # Before the run, during which others may be made.
+    commit = _commit()
     tallies = run(names, options.seed, options.minutes * 60)
-    rows = [row(name, options.seed, tally) for name, tally in tallies.items()]
+    rows = [row(name, commit, options.seed, tally) for name, tally in tallies.items()]
     options.report.write_text(add_rows(options.report.read_text(encoding="utf-8"), rows), encoding="utf-8")
     print("\n".join(rows))
     return int(any(tally.escapes for tally in tallies.values()))
@@ -70,11 +72,11 @@ def run(names: list[str], seed: int, seconds: float) -> dict[str, Tally]:
     return tallies
 
 
-def row(name: str, seed: int, tally: Tally) -> str:
+def row(name: str, commit: str, seed: int, tally: Tally) -> str:
     """A line of the report's table."""
     day = datetime.now(timezone.utc).date()
     share = f"{tally.past / max(tally.cases, 1):.0%}"
-    return f"| {day} | {_commit()} | {name} | {seed} | {tally.cases:,} | {share} | {len(tally.escapes)} |"
+    return f"| {day} | {commit} | {name} | {seed} | {tally.cases:,} | {share} | {len(tally.escapes)} |"
 
 
 def add_rows(text: str, rows: list[str]) -> str:
