@@ -83,7 +83,7 @@ def parse_json(text: str | bytes, depth: int, most: int) -> Any:
     steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
     if steps.size and steps.cumsum().max() > depth:
         raise ValueError(f"it is nested more than {depth} deep")
-    value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_whole)
     if rb"\u" in raw:
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -97,6 +97,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("an object has two entries of one name")
     return found
+
+
+def _whole(text: str) -> int | float:
+    # Other parsers take this for a fraction.
+    return -0.0 if text == "-0" else int(text)
 
 
 def _no_number(text: str) -> None:

@@ -40,6 +40,10 @@ def test_json_within_bounds_is_json(value):
     assert parse_json(json.dumps(value, ensure_ascii=False).encode(), 4, 6) == value
 
 
+def test_minus_zero_is_no_whole_number():
+    assert isinstance(parse_json("[-0, 0]", 4, 6)[0], float)
+
+
 def test_texts_are_quoted_on_one_line_and_cut():
     assert brief("Portrait") == "Portrait"
     assert brief("a\nb\x00\ud800") == "a\\nb\\x00\\ud800"

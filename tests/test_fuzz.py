@@ -94,7 +94,7 @@ def test_a_long_run_adds_its_counts(monkeypatch, tmp_path):
         "sys.argv", ["x", "--minutes", "0.001", "--only", "names", "--seed", "5", "--report", str(report)]
     )
     monkeypatch.setattr(long_run, "CHUNK", 20)
-    monkeypatch.setattr(long_run, "_limit_memory", lambda: None)
+    monkeypatch.setattr(long_run, "_prepare_process", lambda: None)
     assert long_run.main() == 0
     text = report.read_text()
     new = re.search(r"\| then \| x \| y \|\n(\| .*)\n\n## Next", text)[1]
@@ -103,7 +103,7 @@ def test_a_long_run_adds_its_counts(monkeypatch, tmp_path):
 
 def test_a_long_run_keeps_what_escapes(monkeypatch, tmp_path):
     monkeypatch.setattr(long_run, "FOUND", tmp_path)
-    monkeypatch.setattr(long_run, "_limit_memory", lambda: None)
+    monkeypatch.setattr(long_run, "_prepare_process", lambda: None)
     monkeypatch.setattr(long_run, "fuzz", lambda fuzzer, seed, count, first: Tally(count, 0, [(7, "escaped")]))
     tallies = long_run.run(["names"], 1, 1e-9)
     assert len(tallies["names"].escapes) == len(list(tmp_path.iterdir())) == 1

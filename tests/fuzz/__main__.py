@@ -1,12 +1,13 @@
 """Long runs: `python -m tests.fuzz --minutes 60 [--only headers,json] [--seed N] [--report docs/reliability.md]`.
 
-A row of the counts is added to the report, also when the run is ended with Ctrl-C.  A case that escapes is kept in
-tests/fuzz/found, where the tests run it from then on; the exit code is 1 then.
+A row of the counts is added to the report, also when the run is ended with Ctrl-C or SIGTERM.  A case that escapes is
+kept in tests/fuzz/found, where the tests run it from then on; the exit code is 1 then.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def main() -> int:
 
 def run(names: list[str], seed: int, seconds: float) -> dict[str, Tally]:
     """Fuzz by turns until the time is over."""
-    _limit_memory()
+    _prepare_process()
     end, tallies = time.monotonic() + seconds, {name: Tally() for name in names}
     with tempfile.TemporaryDirectory() as folder:
         fuzzers = {}
@@ -93,7 +94,10 @@ def _commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
-def _limit_memory() -> None:
+def _prepare_process() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A shell's background jobs ignore the first.
+        signal.signal(number, signal.default_int_handler)
     if sys.platform == "linux":
         import resource
 
