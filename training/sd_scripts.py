@@ -167,7 +167,7 @@ def _check_files(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
             parser.error(f"--{name} is missing, a file of FLUX.1-dev")
         if path is not None and not Path(path).exists():
             parser.error(f"--{name}: there is no {path}")
-    if args.dataset_config and args.dataset_config.endswith(".toml"):
+    if str(args.dataset_config).endswith(".toml"):
         try:
             # sd-scripts reads it after minutes, and says less.
             read_toml(Path(args.dataset_config))
