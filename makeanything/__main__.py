@@ -14,10 +14,10 @@ from torch import Tensor
 
 from . import asymmetric_lora, pictures, serpentine
 from .asymmetric_lora import AsymmetricLora
-from .files import open_safetensors
 from .pictures import digits
 from .saving import make_folder
 from .serpentine import Layout
+from .weights_file import open_weights
 
 EXAMPLES = """examples:
   python -m makeanything inspect asymmetric_lora_9f_general.safetensors
@@ -113,8 +113,8 @@ def _layout(text: str) -> Layout:
 
 def _inspect(options: argparse.Namespace) -> None:
     lora = AsymmetricLora.open(options.file)
-    with open_safetensors(options.file) as file:
-        dtypes = sorted({file.get_slice(key).get_dtype() for key in file.keys()})  # noqa: SIM118
+    with open_weights(options.file) as file:
+        dtypes = sorted({entry.dtype for entry in file.entries.values()})
     (down, up), alpha = lora.head_elements, lora.alpha()
     print(f"{options.file.name}: {options.file.stat().st_size:,} bytes, {', '.join(dtypes)}")
     print(f"{len(lora.layers)} layers, rank {lora.rank}, alpha {'differs by layer' if alpha is None else f'{alpha:g}'}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,10 +22,11 @@ from torch import Tensor
 
 from . import domains
 from .domains import Domain
-from .files import open_safetensors, read_tensors
+from .foreign import brief, finite
 from .lora_header import DOMAINS_KEY, Layer, check_names, parse, read_domains, read_layers
 from .saving import save_safetensors
 from .steps import Step, go_on
+from .weights_file import WeightsFile, changed, open_weights, refuse_nan
 
 Choice = str | int | Mapping[str, float]
 """A domain by name, by number (from 1), or names with weights."""
@@ -43,16 +44,23 @@ class AsymmetricLora:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> AsymmetricLora:
         """Read the header.  ValueError says what the file holds when it is no (whole) asymmetric LoRA."""
-        path = Path(path)
-        with open_safetensors(path) as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            metadata = dict(file.metadata() or {})
+        with open_weights(path) as file:
+            return cls._of(file)
+
+    @classmethod
+    def _of(cls, file: WeightsFile) -> AsymmetricLora:
         try:
-            layers, heads = read_layers(shapes)
-            known = read_domains(metadata, heads)
+            layers, heads = read_layers(file.shapes)
+            return cls(file.path, read_domains(file.metadata, heads), layers, file.metadata)
         except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from None
-        return cls(path, known, layers, metadata)
+            raise ValueError(f"{file.name}: {error}") from None
+
+    def _read(self, names: Iterable[str], step: Step = go_on) -> dict[str, Tensor]:
+        """The named tensors; ValueError where the file became another one since its header was read."""
+        with open_weights(self.path) as file:
+            if self._of(file) != self:
+                raise ValueError(changed(file.name))
+            return file.read(names, step)
 
     @property
     def rank(self) -> int:
@@ -68,7 +76,7 @@ class AsymmetricLora:
 
     def alpha(self) -> float | None:
         """The alpha all layers share, or None when they differ."""
-        alphas = read_tensors(self.path, [f"{layer}.alpha" for layer in self.layers])
+        alphas = self._read(f"{layer}.alpha" for layer in self.layers)
         values = {float(alpha) for alpha in alphas.values()}
         return values.pop() if len(values) == 1 else None
 
@@ -85,7 +93,7 @@ class AsymmetricLora:
             return {self.find(choice): 1.0}
         mix: dict[int, float] = defaultdict(float)
         for domain, weight in choice.items():
-            mix[self.find(domain)] += weight
+            mix[self.find(domain)] += finite(weight, f"the weight of {brief(domain)}")
         kept = {head: weight for head, weight in mix.items() if weight}
         if not kept:
             raise ValueError("a mix of heads needs at least one domain with a weight other than 0")
@@ -98,28 +106,20 @@ class AsymmetricLora:
         """
         weights = self.weights(choice)
         parts = ["lora_down.weight", "alpha", *(f"lora_ups.{head}.weight" for head in weights)]
-        state = read_tensors(self.path, [f"{name}.{part}" for name in self.layers for part in parts], step)
+        state = self._read((f"{name}.{part}" for name in self.layers for part in parts), step)
         for name in self.layers:
             step(0)
             ups = {head: state.pop(f"{name}.lora_ups.{head}.weight") for head in weights}
             state[f"{name}.lora_up.weight"] = _mix(ups, weights)
-        self._refuse_nan(state, step)
+        refuse_nan(self.path.name, state, step)
         return state
 
     def read(self) -> dict[str, Tensor]:
         """Every tensor of the file."""
-        with open_safetensors(self.path) as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        self._refuse_nan(state)
+        parts = ["lora_down.weight", "alpha", *(f"lora_ups.{head}.weight" for head in range(len(self.domains)))]
+        state = self._read(f"{name}.{part}" for name in self.layers for part in parts)
+        refuse_nan(self.path.name, state)
         return state
-
-    def _refuse_nan(self, state: Mapping[str, Tensor], step: Step = go_on) -> None:
-        for key, tensor in state.items():
-            step(0)
-            # One pass, no mask the size of the weights: a NaN is both extremes.  Of fp8 torch finds none.
-            values = tensor if tensor.itemsize > 1 else tensor.float()
-            if not torch.stack(values.aminmax()).isfinite().all():
-                raise ValueError(f"{self.path.name}: {key} holds NaN or infinite values; its training broke down")
 
 
 def _mix(ups: Mapping[int, Tensor], weights: Mapping[int, float]) -> Tensor:

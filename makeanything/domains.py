@@ -7,9 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .foreign import brief, kind, name_list
 from .serpentine import Layout
 
 SUBJECT = "{subject}"
+
+NAME_CHARACTERS = 100
+PROMPT_CHARACTERS = 10_000
+MOST_CELLS = 64
+"""Rows, and columns, of a grid that a file describes."""
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -25,10 +33,14 @@ class Domain:
 
     def __post_init__(self) -> None:
         # A number would stand for a position.
-        if not self.name.strip() or self.name.strip().isdecimal():
-            raise ValueError(f"a domain needs a name that is not a number, got {self.name!r}")
+        name = self.name.strip()
+        if not name or name.isdecimal() or _NUMBER.fullmatch(name):
+            raise ValueError(f"a domain needs a name that is not a number, got '{brief(self.name)}'")
+        for what, text, most in (("name", self.name, NAME_CHARACTERS), ("prompt form", self.prompt, PROMPT_CHARACTERS)):
+            if len(text) > most:
+                raise ValueError(f"the {what} of domain '{brief(name)}' is longer than {most:,} characters")
         if SUBJECT not in self.prompt:
-            raise ValueError(f"the prompt form of domain {self.name!r} lacks {SUBJECT}: {self.prompt!r}")
+            raise ValueError(f"the prompt form of domain '{brief(name)}' lacks {SUBJECT}: '{brief(self.prompt)}'")
 
     @classmethod
     def of(cls, name: str, frames: int, process: str) -> Domain:
@@ -55,14 +67,18 @@ class Domain:
     def from_json(cls, data: object) -> Domain:
         """Read what `to_json` wrote; a ValueError says what is wrong with it."""
         if not isinstance(data, dict):
-            raise ValueError(f"a domain is described by a JSON object, got {type(data).__name__}")
+            raise ValueError(f"a domain is described by a JSON object, got {kind(data)}")
         try:
             name, rows, cols, prompt = (data[key] for key in ("name", "rows", "cols", "prompt"))
         except KeyError as missing:
             raise ValueError(f"the description of a domain lacks {missing}") from None
         # JSON's true would pass as an int.
         if (type(name), type(prompt), type(rows), type(cols)) != (str, str, int, int):
-            raise ValueError(f"the description of domain {name!r} holds values of the wrong kind")
+            raise ValueError(f"the description of domain '{brief(name)}' holds values of the wrong kind")
+        if not (1 <= rows <= MOST_CELLS and 1 <= cols <= MOST_CELLS):
+            raise ValueError(
+                f"the grid of domain '{brief(name)}' must have at least one row and one column, at most {MOST_CELLS}"
+            )
         return cls(name, Layout(rows, cols), prompt)
 
 
@@ -112,15 +128,15 @@ def find(domains: Sequence[Domain], wanted: str | int) -> int:
     ValueError names the nearest name on a typo, and the range on a wrong number.
     """
     text = str(wanted).strip()
-    if re.fullmatch(r"[+-]?\d+", text):
+    if _NUMBER.fullmatch(text):
         number = int(text)
         if not 1 <= number <= len(domains):
             raise ValueError(f"there is no domain {number}: the numbers go from 1 to {len(domains)}")
         return number - 1
-    names = [domain.name.casefold() for domain in domains]
+    names = [domain.name.strip().casefold() for domain in domains]
     if text.casefold() in names:
         return names.index(text.casefold())
-    near = difflib.get_close_matches(text.casefold(), names, n=1)
-    hint = f"did you mean {domains[names.index(near[0])].name!r}?" if near else "the domains are"
-    known = "" if near else " " + ", ".join(domain.name for domain in domains)
-    raise ValueError(f"there is no domain {text!r}: {hint}{known}")
+    near = difflib.get_close_matches(text[: NAME_CHARACTERS + 1].casefold(), names, n=1)
+    hint = f"did you mean '{brief(domains[names.index(near[0])].name)}'?" if near else "the domains are"
+    known = "" if near else " " + name_list(domain.name for domain in domains)
+    raise ValueError(f"there is no domain '{brief(text)}': {hint}{known}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,12 +9,17 @@ from dataclasses import dataclass
 
 from . import domains
 from .domains import Domain
+from .foreign import ECHO, brief, kind, name_list, parse_json
 from .serpentine import Layout
 
 DOMAINS_KEY = "makeanything_domains"
 """Header entry: a JSON list with one domain per head, in the order of the heads."""
 
-_KEY = re.compile(r"(?P<layer>.+)\.(?:lora_down\.weight|lora_ups\.(?P<head>\d+)\.weight|alpha)")
+HEADS = 1000
+HEADER_DEPTH = 4
+"""Of the domains' JSON."""
+
+_KEY = re.compile(r"(?P<layer>.+)\.(?:lora_down\.weight|lora_ups\.(?P<head>0|[1-9][0-9]{0,2})\.weight|alpha)")
 
 
 @dataclass(frozen=True)
@@ -43,29 +47,33 @@ def read_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Layer]
     for key in shapes:
         layer, head = parse(key)
         if layer is None:
-            raise ValueError(f"{key} does not belong in an asymmetric LoRA. {_kind(shapes)}")
+            raise ValueError(f"{brief(key)} does not belong in an asymmetric LoRA. {_kind(shapes)}")
         ups[layer].update(() if head is None else (head,))
     heads = max(len(found) for found in ups.values())
+    if not heads:
+        raise ValueError(f"no head in it, so it is no asymmetric LoRA. {_kind(shapes)}")
     return {layer: _read_layer(layer, found, heads, shapes) for layer, found in ups.items()}, heads
 
 
 def _read_layer(name: str, found: set[int], heads: int, shapes: Mapping[str, tuple[int, ...]]) -> Layer:
+    shown = brief(name)
     if found != set(range(heads)):
-        raise ValueError(f"{name} has heads {sorted(found)} where other layers have {heads} heads; it is ragged")
+        numbers = name_list(map(str, sorted(found)))
+        raise ValueError(f"{shown} has heads [{numbers}] where other layers have {heads} heads; it is ragged")
     down = shapes.get(f"{name}.lora_down.weight")
     if down is None:
-        raise ValueError(f"{name} has no lora_down.weight, the A that its heads share")
-    if len(down) != 2:
-        raise ValueError(f"{name}.lora_down.weight has shape {down}, needed (rank, inputs)")
+        raise ValueError(f"{shown} has no lora_down.weight, the A that its heads share")
+    if len(down) != 2 or 0 in down:
+        raise ValueError(f"{shown}.lora_down.weight has shape {down}, needed (rank, inputs)")
     if shapes.get(f"{name}.alpha") not in ((), (1,)):
-        raise ValueError(f"{name} has no scalar alpha")
+        raise ValueError(f"{shown} has no scalar alpha")
     rank, inputs = down
     outputs = next(iter(shapes[f"{name}.lora_ups.0.weight"]), 0)
     for head in range(heads):
         shape = shapes[f"{name}.lora_ups.{head}.weight"]
-        if shape != (outputs, rank):
+        if shape != (outputs, rank) or not outputs:
             raise ValueError(
-                f"{name}.lora_ups.{head}.weight has shape {shape}, needed {(outputs, rank)} to fit A {down}"
+                f"{shown}.lora_ups.{head}.weight has shape {shape}, needed {(outputs, rank)} to fit A {down}"
             )
     return Layer(rank, inputs, outputs)
 
@@ -79,7 +87,7 @@ def _kind(keys: Iterable[str]) -> str:
         return "It looks like a FLUX model: load it as the diffusion model."
     if any("decoder" in key for key in keys):
         return "It looks like a VAE."
-    return f"Its first keys are {', '.join(sorted(keys)[:3])}." if keys else "It holds no tensors."
+    return f"Its first keys are {name_list(sorted(keys)[:3], 2 * ECHO)}." if keys else "It holds no tensors."
 
 
 def read_domains(metadata: Mapping[str, str], heads: int) -> tuple[Domain, ...]:
@@ -88,11 +96,14 @@ def read_domains(metadata: Mapping[str, str], heads: int) -> tuple[Domain, ...]:
         unnamed = tuple(Domain(f"Head {n}", Layout.of(9), domains.SUBJECT) for n in range(1, heads + 1))
         return domains.RELEASED_BY_HEADS.get(heads, unnamed)
     try:
-        known = tuple(Domain.from_json(entry) for entry in json.loads(metadata[DOMAINS_KEY]))
-    except (TypeError, json.JSONDecodeError) as error:
+        entries = parse_json(metadata[DOMAINS_KEY], HEADER_DEPTH, 16 * HEADS)
+    except ValueError as error:
         raise ValueError(f"the header's {DOMAINS_KEY} is no JSON list ({error})") from None
-    if len(known) != heads:
-        raise ValueError(f"the header names {len(known)} domains, the file has {heads} heads")
+    if not isinstance(entries, list):
+        raise ValueError(f"the header's {DOMAINS_KEY} is no JSON list but {kind(entries)}")
+    if len(entries) != heads:
+        raise ValueError(f"the header names {len(entries)} domains, the file has {heads} heads")
+    known = tuple(Domain.from_json(entry) for entry in entries)
     check_names(known)
     return known
 
@@ -101,6 +112,7 @@ def check_names(heads: Iterable[Domain]) -> None:
     """Refuse heads that share a name (in any case), since a head is chosen by it."""
     seen: set[str] = set()
     for head in heads:
-        if head.name.casefold() in seen:
-            raise ValueError(f"more than one head is of the domain {head.name}; a head is chosen by its name")
-        seen.add(head.name.casefold())
+        name = head.name.strip().casefold()
+        if name in seen:
+            raise ValueError(f"more than one head is of the domain {brief(head.name)}; a head is chosen by its name")
+        seen.add(name)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+
+from .foreign import parse_json
+
+MOST_WORDS = 100
+WORD_CHARACTERS = 500
+"""Of one trigger word; longer ones are none."""
+JSON_DEPTH, JSON_VALUES = 32, 1_000_000
+"""Of kohya's entries, which describe whole training sets."""
 
 MOST_TAGS = 5
 """Tags of a training set that are offered when a file names no trigger words."""
@@ -27,8 +34,8 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
         _class_tokens(_json(metadata, "ss_datasets")),
         _tags(_json(metadata, "ss_tag_frequency")),
     ):
-        if words:
-            return list(dict.fromkeys(words))
+        if known := [word for word in dict.fromkeys(words) if len(word) <= WORD_CHARACTERS]:
+            return known[:MOST_WORDS]
     return []
 
 
@@ -39,8 +46,8 @@ def _split(text: str) -> list[str]:
 def _json(metadata: Mapping[str, str], key: str) -> object:
     """The header holds text only; anyone's file may hold anything in it."""
     try:
-        return json.loads(metadata.get(key, ""))
-    except (TypeError, ValueError):
+        return parse_json(metadata.get(key, ""), JSON_DEPTH, JSON_VALUES)
+    except ValueError:
         return None
 
 

@@ -38,6 +38,7 @@ _REASONS = {
     errno.EPERM: "its folder or a file of this name is protected; save elsewhere",
     errno.ENOENT: "its folder is gone",
     errno.ENOTDIR: "its folder is a file",
+    errno.EEXIST: "something else has this name",
     errno.ENAMETOOLONG: "its name is too long",
 }
 _busy: set[Path] = set()

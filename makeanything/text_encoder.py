@@ -16,6 +16,8 @@ from torch import Tensor, nn
 # By name: linters for ComfyUI want its own layers wherever `nn.` stands, and this runs without it too.
 from torch.nn import Embedding, LayerNorm, Linear, Parameter, Sequential, TransformerEncoder, TransformerEncoderLayer
 
+from .foreign import brief
+
 TOKENS = 24
 """Length of every prompt in tokens: longer ones are cut, shorter ones padded with PAD."""
 
@@ -63,8 +65,16 @@ class TextEncoder(nn.Module):
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> TextEncoder:
         """The encoder whose weights these are, in float32; ValueError when they are something else."""
+        check_shapes({key: tuple(value.shape) for key, value in state.items()})
         encoder = cls()
-        if missing := set(encoder.state_dict()) ^ set(state):
-            raise ValueError(f"these are no weights of FLUX-nano's text encoder: {sorted(missing)[0]} does not match")
         encoder.load_state_dict({key: value.float() for key, value in state.items()})
         return encoder.eval()
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """ValueError names the first tensor that the encoder lacks, or has in another shape."""
+    with torch.device("meta"):
+        wanted = {key: tuple(value.shape) for key, value in TextEncoder().state_dict().items()}
+    for key in sorted(wanted.keys() | shapes.keys()):
+        if wanted.get(key) != shapes.get(key):
+            raise ValueError(f"these are no weights of FLUX-nano's text encoder: {brief(key)} does not match")

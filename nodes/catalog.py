@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
-from safetensors import SafetensorError
 
 from ..makeanything.asymmetric_lora import AsymmetricLora
 from ..makeanything.domains import DOMAINS, Domain
-from ..makeanything.files import open_safetensors
+from ..makeanything.foreign import brief, name_list, text_of
+from ..makeanything.weights_file import names_heads
 
 LORAS = "loras"
 NO_HEADS = "no heads file found"
@@ -21,11 +22,11 @@ NO_HEADS = "no heads file found"
 _SUFFIXES = (".safetensors", ".sft")
 _SOURCE = "https://huggingface.co/showlab/makeanything"
 
-Files = Mapping[str, tuple[str, ...]]
-"""Name of a heads file in the loras folder -> names of its domains."""
+Files = Mapping[str, tuple[Domain, ...]]
+"""Name of a heads file in the loras folder -> its domains."""
 
-_seen: dict[str, tuple[str, tuple[str, ...]]] = {}
-"""Path -> (stamp, names of the domains; empty for other files)."""
+_seen: dict[str, tuple[str, tuple[Domain, ...]]] = {}
+"""Path -> (stamp, domains; empty for other files)."""
 
 
 def is_safetensors(name: str) -> bool:
@@ -47,19 +48,26 @@ def file_stamp(path: str | os.PathLike[str]) -> str:
 
 
 def stamp(name: str) -> str:
-    """`file_stamp` of a file in the loras folder; its name when it is missing."""
-    path = folder_paths.get_full_path(LORAS, name)
-    return (path and file_stamp(path)) or name
+    """`file_stamp` of a file in the loras folder; its name when it is missing, or no name but what the host passes for
+    a wire."""
+    path = lora_path(name) if isinstance(name, str) else None
+    return (path and file_stamp(path)) or str(name)
+
+
+def lora_path(name: str) -> str | None:
+    """Where a file of the loras folder lies; None when there is none of this name."""
+    # The system can't ask for such a name, and says so with a traceback.
+    return None if "\0" in name else folder_paths.get_full_path(LORAS, name)
 
 
 def heads_files() -> Files:
     """The asymmetric LoRAs in the loras folder.  Headers are read once a change, but every file is looked at."""
-    paths = {name: folder_paths.get_full_path(LORAS, name) for name in lora_files()}
+    paths = {name: lora_path(name) for name in lora_files()}
     return {name: domains for name, path in paths.items() if path and (domains := domains_in(path))}
 
 
-def domains_in(path: str) -> tuple[str, ...]:
-    """Names of the domains in a file; empty when it is no (readable) asymmetric LoRA."""
+def domains_in(path: str) -> tuple[Domain, ...]:
+    """The domains in a file; empty when it is no (readable) asymmetric LoRA."""
     now = file_stamp(path)
     known = _seen.get(path)
     if known is None or known[0] != now:
@@ -67,50 +75,52 @@ def domains_in(path: str) -> tuple[str, ...]:
     return known[1]
 
 
-def _read_domains(path: str) -> tuple[str, ...]:
+def _read_domains(path: str) -> tuple[Domain, ...]:
     try:
-        with open_safetensors(path) as file:
-            # Most LoRAs are ordinary ones: their names say so without a look at the shapes.
-            if not any(".lora_ups." in key for key in file.keys()):  # noqa: SIM118
-                return ()
-        return tuple(domain.name for domain in AsymmetricLora.open(path).domains)
-    except (ValueError, OSError, SafetensorError):
+        # Most LoRAs are ordinary ones.
+        return AsymmetricLora.open(path).domains if names_heads(path) else ()
+    except (ValueError, OSError):
+        return ()
+    except Exception:
+        # Without this, one file that nobody thought of takes every list, and the nodes that have one, with it.
+        logging.exception("MakeAnything: %s is left out of the lists of heads files", Path(path).name)
         return ()
 
 
 def domain_choices(files: Files) -> list[str]:
     """Domain names of all heads files, in their order; all known domains when there is no file."""
-    found = dict.fromkeys(name for names in files.values() for name in names)
+    found = dict.fromkeys(domain.name for known in files.values() for domain in known)
     return list(found) or [domain.name for domain in DOMAINS]
 
 
 def open_heads(name: str) -> AsymmetricLora:
     """The heads file of this name; ValueError says what is there instead, and where heads come from."""
-    path = folder_paths.get_full_path(LORAS, name)
+    path = lora_path(text_of(name, "heads"))
     if path is not None:
         return AsymmetricLora.open(path)
-    others = ", ".join(heads_files())
+    others = name_list(heads_files())
     if others and name == NO_HEADS:
         raise ValueError(f"Choose a heads file in heads: {others}. If the list lacks it, press R to refresh the lists.")
     if others:
-        raise ValueError(f"The loras folder has no heads file {name!r}; choose one of: {others}.")
+        raise ValueError(f"The loras folder has no heads file '{brief(name)}'; choose one of: {others}.")
     raise ValueError(
         f"There is no heads file in the loras folder: download asymmetric_lora_9f_general.safetensors (9 frames) or "
-        f"asymmetric_lora_4f_general.safetensors (4 frames) from {_SOURCE} into "
-        f"{folder_paths.get_folder_paths(LORAS)[0]}, then press R to refresh the lists and choose it in heads."
+        f"asymmetric_lora_4f_general.safetensors (4 frames) from {_SOURCE} into models/loras, then press R to refresh "
+        "the lists and choose it in heads."
     )
 
 
 def choose(lora: AsymmetricLora, domain: str) -> Domain:
     """The file's domain of this name; ValueError names the heads file that has it, when this one has not."""
+    text_of(domain, "domain")
     try:
         return lora.domains[lora.find(domain)]
     except ValueError:
         wanted = domain.strip().casefold()
         for name, domains in heads_files().items():
-            if wanted in (known.casefold() for known in domains):
+            if wanted in (known.name.strip().casefold() for known in domains):
                 raise ValueError(
-                    f"{lora.path.name} has no domain {domain!r}, but {name} has it: choose that file in heads."
+                    f"{lora.path.name} has no domain '{brief(domain)}', but {name} has it: choose that file in heads."
                 ) from None
         raise
 

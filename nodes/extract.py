@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import folder_paths
 import torch
 from comfy_api.latest import io, ui
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from server import PromptServer
+from torch import Tensor
 
+from ..makeanything import file_names
 from ..makeanything.asymmetric_lora import AsymmetricLora, extract
+from ..makeanything.foreign import brief
 from ..makeanything.saving import make_folder
+from ..makeanything.weights_file import names_heads, open_weights
 from .catalog import (
     LORAS,
     choose,
@@ -64,22 +67,16 @@ class ExtractHead(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, heads: str, domain: str, file_name: str, **_: Any) -> tuple[str, str]:
         """A heads file or a new file that is replaced or deleted runs the node again."""
-        return stamp(heads), file_stamp(_target(_name(open_heads(heads), domain, file_name)))
+        return stamp(heads), file_stamp(_place(_name(open_heads(heads), domain, file_name)))
 
     @classmethod
     def execute(cls, heads: str, domain: str, file_name: str, overwrite: bool) -> io.NodeOutput:
         lora = open_heads(heads)
         name = _name(lora, domain, file_name)
-        path = _target(name)
-        if path.exists() and path.samefile(lora.path):
-            raise ValueError(f"{name} is the heads file itself, with all its heads; choose another file_name.")
+        path = _place(name)
         # The same graph queued once more, in a later session too, is no mistake.
-        if not (path.exists() and _holds(path, lora, domain)):
-            if path.exists() and not overwrite:
-                raise ValueError(
-                    f"The loras folder already has {name}, and it is not this head; choose another file_name, or turn "
-                    "overwrite on."
-                )
+        if not (path.is_file() and _holds(path, lora.select(domain, ask))):
+            _check_free(path, name, overwrite)
             make_folder(path.parent)
             extract(lora, domain, path, step=ask)
         PromptServer.instance.send_progress_text(str(name), cls.hidden.unique_id)
@@ -92,26 +89,53 @@ def _name(lora: AsymmetricLora, domain: str, file_name: str) -> Path:
     return lora_name(file_name.strip() or re.sub(r"\W+", "_", f"{lora.path.stem}_{chosen}".lower()))
 
 
-def _target(name: Path) -> Path:
-    return Path(folder_paths.get_folder_paths(LORAS)[0], name)
+def _place(name: Path) -> Path:
+    """Where a file of this name lies, in the first of the loras folders that has one; else where it is to be."""
+    folders = folder_paths.get_folder_paths(LORAS)
+    return next((path for folder in folders if (path := Path(folder, name)).exists()), Path(folders[0], name))
 
 
-def _holds(path: Path, lora: AsymmetricLora, domain: str) -> bool:
-    """Whether the file is this head, written before."""
+def _check_free(path: Path, name: Path, overwrite: bool) -> None:
+    """ValueError unless a file may be written there.  The host looks through several folders, and a file in the first
+    hides those of its name in the others."""
+    if not path.exists():
+        return
+    if names_heads(path):
+        raise ValueError(f"{name} is a heads file, with all its heads; choose another file_name.")
+    if not path.is_file() or path != Path(folder_paths.get_folder_paths(LORAS)[0], name):
+        raise ValueError(f"Another of ComfyUI's loras folders already has {name}; choose another file_name.")
+    if not overwrite:
+        raise ValueError(
+            f"The loras folder already has {name}, and it is not this head; choose another file_name, or turn "
+            "overwrite on."
+        )
+
+
+def _holds(path: Path, wanted: Mapping[str, Tensor]) -> bool:
+    """Whether the file is this head, written before.  Compared one by one, so that it is not in memory as a whole."""
     try:
-        found = load_file(path)
-    except (OSError, SafetensorError):
+        with open_weights(path) as file:
+            return file.entries.keys() == wanted.keys() and all(
+                _same(file.read([key])[key], tensor) for key, tensor in wanted.items()
+            )
+    except (OSError, ValueError):
         return False
-    wanted = lora.select(domain, ask)
-    return found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    # As bytes, since torch compares no fp8.
+    return (a.dtype, a.shape) == (b.dtype, b.shape) and torch.equal(*(t.flatten().view(torch.uint8) for t in (a, b)))
 
 
 def lora_name(text: str) -> Path:
-    """A file name inside the loras folder, with its suffix; ValueError for one that would leave the folder."""
-    # A Windows path takes both kinds of slash, so one rule holds on every system.
+    """A file name inside the loras folder, with its suffix; ValueError for one that would leave the folder, or that
+    some systems don't have."""
+    if problem := file_names.problem_of(text):
+        raise ValueError(
+            f"'{brief(text)}' is no name inside the loras folder: {problem}; give one such as portrait or "
+            "heads/portrait."
+        )
     path = PureWindowsPath(text)
-    if path.anchor or ".." in path.parts or not path.name:
-        raise ValueError(f"{text!r} is no name inside the loras folder; give one such as portrait or heads/portrait.")
     return Path(*path.parts) if is_safetensors(path.name) else Path(*path.parts[:-1], f"{path.name}.safetensors")
 
 

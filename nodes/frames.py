@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import Input, io
+from torch import Tensor
 
 from ..makeanything import serpentine
 from ..makeanything.contact_sheet import contact_sheet
 from ..makeanything.domains import Domain
+from ..makeanything.foreign import need
 from ..makeanything.pictures import check
 from .preview import frames_preview
 from .sockets import CATEGORY, layout_inputs, read_layout
@@ -45,8 +47,13 @@ class SplitFrames(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, grids: Input.Image, layout: dict[str, Any], trim_gutters: bool, domain: Domain | None = None
+        cls,
+        grids: Input.Image,
+        trim_gutters: bool,
+        layout: dict[str, Any] | None = None,
+        domain: Domain | None = None,
     ) -> io.NodeOutput:
+        need(grids, Tensor, "grids")
         check(grids)
         chosen = read_layout(layout, domain)
         split = serpentine.split_trimmed if trim_gutters else serpentine.split
@@ -72,7 +79,10 @@ class ComposeGrid(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, frames: Input.Image, layout: dict[str, Any], domain: Domain | None = None) -> io.NodeOutput:
+    def execute(
+        cls, frames: Input.Image, layout: dict[str, Any] | None = None, domain: Domain | None = None
+    ) -> io.NodeOutput:
+        need(frames, Tensor, "frames")
         check(frames)
         chosen = read_layout(layout, domain)
         if len(frames) % chosen.frames:
@@ -111,6 +121,7 @@ class ContactSheet(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames: Input.Image, captions: str, numbered: bool, columns: int) -> io.NodeOutput:
+        need(frames, Tensor, "frames")
         return io.NodeOutput(contact_sheet(frames, columns, captions.rstrip().splitlines(), numbered, ask)[None])
 
 

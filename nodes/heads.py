@@ -12,6 +12,7 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from ..makeanything.asymmetric_lora import AsymmetricLora
 from ..makeanything.domains import Domain
+from ..makeanything.foreign import finite
 from .catalog import choose, domain_input, heads_files, heads_input, open_heads, stamp
 from .patching import AUTO, apply_head
 from .sockets import CATEGORY, DomainSocket, apply_input
@@ -93,6 +94,7 @@ class LoadFluxWithDomain(HeadNode):
     ) -> io.NodeOutput:
         # A mistake shows before the model, of many GB, is loaded.
         choose(open_heads(heads), domain)
+        finite(strength, "strength")
         # As two nodes, so that the host keeps the loaded model when only the head changes.
         graph = GraphBuilder()
         model = graph.node("UNETLoader", unet_name=unet_name, weight_dtype=weight_dtype).out(0)
@@ -160,7 +162,7 @@ class MixDomainHeads(HeadNode):
         lora = open_heads(heads)
         mix: dict[str, float] = defaultdict(float)
         for row in range(1, MIX_ROWS + 1):
-            if weight := rows[f"weight_{row}"]:
+            if weight := finite(rows[f"weight_{row}"], f"weight_{row}"):
                 mix[choose(lora, rows[f"domain_{row}"]).name] += weight
         domain = _main_domain(lora, mix)
         return io.NodeOutput(apply_head(model, lora, mix, strength, apply), domain)

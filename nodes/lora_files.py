@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,17 @@ import comfy.lora
 import comfy.lora_convert
 import comfy.sd
 import comfy.utils
-import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
+from torch import Tensor
 
 from ..makeanything.branch import Branch, Branches
-from ..makeanything.files import open_safetensors
+from ..makeanything.foreign import ECHO, brief, name_list
 from ..makeanything.lora_info import layer_of
 from .branch import add_branches, dtype_of
-from .catalog import LORAS, is_safetensors
 from .models import linear_shape
 from .patching import goes_beside
+from .stacked_lora import StackedLora
 
 NAMES_SHOWN = 10
 OFF = "off (strength 0)"
@@ -32,35 +32,6 @@ function orders anew."""
 
 Targets = Mapping[str, Target]
 """Name of a layer in LoRA files -> the weight that it changes."""
-
-
-@dataclass(frozen=True)
-class StackedLora:
-    """A row of a LORA_STACK."""
-
-    name: str
-    model: float
-    clip: float
-
-    @property
-    def path(self) -> str:
-        """Where the file lies; ValueError when it is gone or of a kind that is not read."""
-        if not is_safetensors(self.name):
-            raise ValueError(f"{self.name} is no .safetensors file, and weights are read from safetensors only.")
-        path = folder_paths.get_full_path(LORAS, self.name)
-        if path is None:
-            raise ValueError(f"The loras folder has no file {self.name!r}; choose another one, or turn its row off.")
-        return path
-
-    def metadata(self) -> dict[str, str]:
-        """The file's header; ValueError for a broken file, and for one that holds domain heads."""
-        with open_safetensors(self.path) as file:
-            if any(".lora_ups." in key for key in file.keys()):  # noqa: SIM118
-                raise ValueError(
-                    f"{self.name} is an asymmetric LoRA with a head for each domain, which a LoRA stack can't apply; "
-                    "choose it in Apply Domain Head instead."
-                )
-            return dict(file.metadata() or {})
 
 
 @dataclass(frozen=True)
@@ -95,7 +66,20 @@ def apply_lora(
     so, beside the model's weights."""
     if not lora.model and not lora.clip:
         return model, clip, f"{lora.name}: {OFF}"
-    state = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(lora.path, safe_load=True))
+    with lora.open() as file:
+        state = file.read(file.entries)
+    try:
+        return _apply(state, model, clip, lora, way)
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        # The host's loader takes a file's word for what is in it.
+        cause = f"{type(error).__name__}: {brief(str(error))}"
+        raise ValueError(f"{lora.name} can't be applied, ComfyUI can't make sense of its layers ({cause}).") from error
+
+
+def _apply(
+    state: dict[str, Tensor], model: ModelPatcher | None, clip: comfy.sd.CLIP | None, lora: StackedLora, way: str
+) -> tuple[Any, Any, str]:
+    state = comfy.lora_convert.convert_lora(state)
     sides, kept = [], 0
     if model is not None:
         side = Side.read(state, model, comfy.lora.model_lora_keys_unet(model.model, {}), lora.model)
@@ -177,16 +161,10 @@ def _report(state: Mapping[str, Any], lora: StackedLora, sides: Sequence[Side], 
     if kept:
         text += f"; in the weights, as a branch can't hold them: {kept}"
     if missing:
-        text += f"; not applied: {_shorten(missing)}"
+        text += f"; not applied: {name_list(missing, NAMES_SHOWN * ECHO)}"
         logging.warning("MakeAnything: %s", text)
     return text
 
 
 def _strength(value: float) -> str:
     return f"{value:g}" if value else OFF
-
-
-def _shorten(names: Collection[str]) -> str:
-    shown = list(names)[:NAMES_SHOWN]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")

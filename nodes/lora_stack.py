@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 import comfy.sd
@@ -10,11 +11,13 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..makeanything.foreign import kind, need
 from ..makeanything.lora_info import trigger_words
 from .catalog import lora_files, stamp
-from .lora_files import StackedLora, apply_lora
+from .lora_files import apply_lora
 from .patching import AUTO
 from .sockets import CATEGORY, LoraStackSocket, apply_input
+from .stacked_lora import StackedLora
 
 ROWS = 5
 NONE = "none"
@@ -69,9 +72,13 @@ class LoraStack(io.ComfyNode):
         apply: str = AUTO,
         **rows: Any,
     ) -> io.NodeOutput:
+        if model is not None:
+            need(model, ModelPatcher, "model")
+        if clip is not None:
+            need(clip, comfy.sd.CLIP, "clip")
         own = [_read_row(rows, row) for row in range(1, ROWS + 1) if rows[f"on_{row}"] and rows[f"lora_{row}"] != NONE]
-        stack = [*(StackedLora(*entry) for entry in lora_stack or ()), *own]
-        words = [word for lora in stack for word in trigger_words(lora.metadata())]
+        stack = [*_read_stack(lora_stack), *own]
+        words = [word for lora in stack for word in _trigger_words(lora)]
         model_out, clip_out, report = _apply_all(stack, model, clip, apply)
         return io.NodeOutput(
             model_out,
@@ -133,7 +140,19 @@ def _row(row: int, files: list[str]) -> list[io.Input]:
 
 
 def _read_row(rows: dict[str, Any], row: int) -> StackedLora:
-    return StackedLora(rows[f"lora_{row}"], rows[f"model_{row}"], rows[f"clip_{row}"])
+    return StackedLora.of((rows[f"lora_{row}"], rows[f"model_{row}"], rows[f"clip_{row}"]))
+
+
+def _read_stack(entries: Any) -> list[StackedLora]:
+    """A LORA_STACK of any pack."""
+    if not isinstance(entries, (list, tuple, NoneType)):
+        raise ValueError(f"lora_stack must be a list, got {kind(entries)}")
+    return [StackedLora.of(entry) for entry in entries or ()]
+
+
+def _trigger_words(lora: StackedLora) -> list[str]:
+    with lora.open() as file:
+        return trigger_words(file.metadata)
 
 
 NODES: list[type[io.ComfyNode]] = [LoraStack]

@@ -6,9 +6,12 @@ import comfy.model_base
 import comfy.utils
 from comfy.model_patcher import ModelPatcher
 
+from ..makeanything.foreign import need
+
 
 def require_flux(model: ModelPatcher) -> None:
     """Raise ValueError, naming what came, unless this is a FLUX.1 model (dev, schnell, Kontext, Fill, Depth, Canny)."""
+    need(model, ModelPatcher, "model")
     base, channels = model.model, model.model.latent_format.latent_channels
     # Not isinstance: FLUX.2, Chroma and LongCat-Image derive from the host's FLUX.1.
     if type(base) is not comfy.model_base.Flux:

@@ -11,8 +11,9 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..makeanything.files import open_safetensors
-from ..makeanything.text_encoder import TextEncoder, tokenize
+from ..makeanything.foreign import brief, text_of
+from ..makeanything.text_encoder import TextEncoder, check_shapes, tokenize
+from ..makeanything.weights_file import open_weights
 from .sockets import CATEGORY
 
 FOLDER = "text_encoders"
@@ -73,10 +74,13 @@ class LoadNanoTextEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, text_encoder: str) -> io.NodeOutput:
-        path = folder_paths.get_full_path_or_raise(FOLDER, text_encoder)
-        with open_safetensors(path) as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        encoder = TextEncoder.from_state_dict(state)
+        path = folder_paths.get_full_path(FOLDER, text_of(text_encoder, "text_encoder"))
+        if path is None:
+            raise ValueError(f"The text_encoders folder has no file '{brief(text_encoder)}'; choose another one.")
+        with open_weights(path) as file:
+            # Before the weights are read: T5's are of 10 GB.
+            check_shapes(file.shapes)
+            encoder = TextEncoder.from_state_dict(file.read(file.entries))
         target = SimpleNamespace(params={}, clip=NanoTextModel, tokenizer=NanoTokenizer)
         size = sum(weight.numel() for weight in encoder.parameters())
         return io.NodeOutput(comfy.sd.CLIP(target, parameters=size, state_dict=encoder.state_dict()))

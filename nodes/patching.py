@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..makeanything.asymmetric_lora import AsymmetricLora, Choice
 from ..makeanything.branch import Branch, Branches
+from ..makeanything.foreign import finite
 from ..makeanything.lora_header import Layer
 from .branch import add_branches, dtype_of
 from .models import linear_shape, require_flux
@@ -42,6 +43,7 @@ def apply_head(
     or when the model has a head already.
     """
     require_flux(model)
+    finite(strength, "strength")
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     fitting = {name: keys[name] for name, layer in lora.layers.items() if _fits(model, keys.get(name), layer)}
     if not fitting:

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from comfy_extras.nodes_sd3 import EmptySD3LatentImage
 
 from ..makeanything.domains import Domain
+from ..makeanything.foreign import need
 from ..makeanything.serpentine import PIXELS_PER_TOKEN, Layout
 from .sockets import CATEGORY, DomainSocket, layout_inputs, read_layout
 
@@ -41,6 +42,7 @@ class ProcessPrompt(io.ComfyNode):
 
     @classmethod
     def execute(cls, domain: Domain, subject: str, steps: str = "") -> io.NodeOutput:
+        need(domain, Domain, "domain")
         return io.NodeOutput(domain.write_prompt(subject, steps.rstrip().splitlines()))
 
 
@@ -70,7 +72,9 @@ class EmptyGrid(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, layout: dict[str, Any], cell: int, batch_size: int, domain: Domain | None = None) -> io.NodeOutput:
+    def execute(
+        cls, cell: int, batch_size: int, layout: dict[str, Any] | None = None, domain: Domain | None = None
+    ) -> io.NodeOutput:
         grid = read_layout(layout, domain)
         edge = cell or grid.standard_cell
         if edge % PIXELS_PER_TOKEN:

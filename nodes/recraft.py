@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..makeanything.domains import Domain
+from ..makeanything.foreign import finite, need
 from ..makeanything.pictures import check
 from ..makeanything.recraft import check_cell, fit, paste
 from ..makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
@@ -79,18 +80,22 @@ class ReCraft(io.ComfyNode):
         model: Any,
         vae: Any,
         image: torch.Tensor,
-        layout: dict[str, Any],
         frame: int,
         start_percent: float,
         end_percent: float,
+        layout: dict[str, Any] | None = None,
         domain: Domain | None = None,
         latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         require_flux(model)
+        need(image, torch.Tensor, "image")
         check(image)
+        for name, value in (("start_percent", start_percent), ("end_percent", end_percent)):
+            finite(value, name)
         grid = read_layout(layout, domain)
         index = _frame_index(frame, grid)
-        latent = latent or empty_grid(grid, grid.standard_cell, len(image))
+        latent = empty_grid(grid, grid.standard_cell, len(image)) if latent is None else latent
+        need(latent.get("samples") if isinstance(latent, dict) else latent, torch.Tensor, "latent")
         samples = latent["samples"]
         height, width = grid.cell_size(*samples.shape[-2:])
         cell = encode(vae, image, height, width)
@@ -110,7 +115,7 @@ def _frame_index(frame: int, layout: Layout) -> int:
 
 def encode(vae: Any, pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Pictures (B, H, W, 3) -> latents (B, 16, height, width), each fitted to the cell and encoded alone."""
-    if vae is None:
+    if not hasattr(vae, "encode"):
         raise ValueError(
             "No VAE came in; the checkpoint may hold none. Load FLUX's own with Load VAE (ae.safetensors)."
         )

@@ -8,9 +8,10 @@ from typing import Any
 from aiohttp import web
 from server import PromptServer
 
+from ..makeanything.foreign import brief
 from ..makeanything.lora_info import trigger_words
-from .catalog import heads_files, lora_files, open_heads
-from .lora_files import StackedLora
+from .catalog import heads_files, lora_files
+from .stacked_lora import StackedLora
 
 HEADS = "/makeanything/heads"
 """GET -> {heads file: [{"name", "rows", "cols", "frames"} of each domain]}."""
@@ -44,13 +45,14 @@ def _domains() -> dict[str, list[dict[str, Any]]]:
     return {
         name: [
             {"name": known.name, "rows": known.layout.rows, "cols": known.layout.cols, "frames": known.layout.frames}
-            for known in open_heads(name).domains
+            for known in domains
         ]
-        for name in heads_files()
+        for name, domains in heads_files().items()
     }
 
 
 def _trigger_words(name: str) -> list[str]:
     if name not in lora_files():
-        raise FileNotFoundError(f"the loras folder has no file {name!r}")
-    return trigger_words(StackedLora(name, model=0.0, clip=0.0).metadata())
+        raise FileNotFoundError(f"the loras folder has no file '{brief(name)}'")
+    with StackedLora(name, model=0.0, clip=0.0).open() as file:
+        return trigger_words(file.metadata)

@@ -11,7 +11,9 @@ from comfy.cli_args import args
 from comfy_api.latest import Input, InputImpl, Types, io, ui
 from torch import Tensor
 
+from ..makeanything import file_names
 from ..makeanything.animations import WEBP_EDGE, save_gif, save_webp
+from ..makeanything.foreign import need
 from ..makeanything.pictures import check, digits, save_png
 from ..makeanything.saving import numbered, saving
 from ..makeanything.sequence import timeline
@@ -72,6 +74,7 @@ class AnimateSequence(io.ComfyNode):
     def execute(
         cls, frames: Input.Image, fps: float, hold_last: float, crossfade: float, ping_pong: bool
     ) -> io.NodeOutput:
+        need(frames, Tensor, "frames")
         played, rate = timeline(frames, fps, hold_last, crossfade, ping_pong, ask)
         components = Types.VideoComponents(images=_even(played), frame_rate=Fraction(rate).limit_denominator(1000))
         preview = temporary(f"{PREFIX}_animation", ".webp")
@@ -145,6 +148,8 @@ class SaveSequence(io.ComfyNode):
         hold_last: float,
         loop: bool,
     ) -> io.NodeOutput:
+        need(frames, Tensor, "frames")
+        file_names.check_prefix(filename_prefix)
         if not (png or gif or webp):
             raise ValueError("Save Sequence has nothing to save: switch on at least one of png, gif and webp.")
         check(frames)
@@ -186,11 +191,8 @@ def _metadata(hidden: io.HiddenHolder) -> dict[str, str]:
         return {}
     found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
     # Neither PNG nor EXIF has names in other letters.
-    return {
-        name.encode("ascii", "backslashreplace").decode(): json.dumps(value)
-        for name, value in found.items()
-        if value is not None
-    }
+    known = {name.encode("ascii", "backslashreplace").decode(): value for name, value in found.items()}
+    return {name: json.dumps(value) for name, value in known.items() if value is not None}
 
 
 NODES: list[type[io.ComfyNode]] = [AnimateSequence, SaveSequence]

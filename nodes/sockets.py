@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..makeanything.domains import Domain
+from ..makeanything.foreign import need
 from ..makeanything.serpentine import Layout
 from .patching import AUTO, BRANCH, PATCH
 
@@ -47,8 +48,12 @@ def layout_inputs() -> list[io.Input]:
     ]
 
 
-def read_layout(layout: dict[str, Any], domain: Domain | None) -> Layout:
-    """The Layout chosen with `layout_inputs`."""
+def read_layout(layout: dict[str, Any] | None, domain: Domain | None) -> Layout:
+    """The Layout chosen with `layout_inputs`; None is what the host makes of a choice that it does not have."""
+    if layout is None or layout["layout"] not in (FROM_DOMAIN, *_FRAMES, _CUSTOM):
+        raise ValueError(f"layout is one of: {', '.join((FROM_DOMAIN, *_FRAMES, _CUSTOM))}.")
+    if domain is not None:
+        need(domain, Domain, "domain")
     choice = layout["layout"]
     if choice == FROM_DOMAIN:
         if domain is None:

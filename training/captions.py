@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-FLAG = re.compile(r"\s*--lora_up(?:_cur)?(?:[ =]+(?P<number>\S+))?(?=\s|$)")
+from makeanything.foreign import brief, name_list
+
+FLAG = re.compile(r"(?<!\s)\s*--lora_up(?:_cur)?(?:[ =]+(?P<number>\S+))?(?=\s|$)")
 """The authors' texts write --lora_up, their code reads --lora_up_cur."""
 
 
@@ -15,9 +17,11 @@ def read_flags(caption: str) -> tuple[str, int | None]:
     """
     named = [match["number"] or "" for match in FLAG.finditer(caption)]
     for text in named:
-        if not text.isdecimal() or int(text) < 1:
-            raise ValueError(f"--lora_up needs the number of a head, from 1; got {text or 'none'} in {caption!r}")
+        if not re.fullmatch(r"0*[1-9][0-9]{0,8}", text):
+            got = brief(text) or "none"
+            raise ValueError(f"--lora_up needs the number of a head, from 1; got {got} in '{brief(caption)}'")
     heads = {int(text) for text in named}
     if len(heads) > 1:
-        raise ValueError(f"the caption names several heads, {sorted(heads)}: {caption!r}")
+        numbers = name_list(map(str, sorted(heads)))
+        raise ValueError(f"the caption names several heads, {numbers}: '{brief(caption)}'")
     return FLAG.sub("", caption).strip(), heads.pop() if heads else None

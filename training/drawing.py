@@ -12,6 +12,7 @@ from makeanything.pictures import from_image
 from makeanything.recraft import fit_image
 from makeanything.serpentine import PIXELS_PER_TOKEN, Layout, compose
 
+from .dataset import LARGEST_EDGE
 from .picking import Picking
 from .sequences import Item
 from .sources import is_grid, pictures_in, read_grid, reader
@@ -33,6 +34,8 @@ class Drawing:
     def cell(self, layout: Layout) -> int:
         """Edge of a cell in pixels; ValueError for a size that does not divide into whole tokens."""
         step = layout.cols * PIXELS_PER_TOKEN
+        if self.size > LARGEST_EDGE:
+            raise ValueError(f"a grid can be {LARGEST_EDGE} px wide at most")
         if self.size < 0 or self.size % step:
             raise ValueError(
                 f"a {layout} grid can't be {self.size} px wide: its cells are multiples of {PIXELS_PER_TOKEN} px; the "

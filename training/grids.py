@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from makeanything import pictures
 from makeanything.autoencoder import Autoencoder
-from makeanything.files import open_safetensors, read_tensors
+from makeanything.files import open_safetensors
 from makeanything.recraft import paste
 from makeanything.saving import make_folder, save_safetensors
 from makeanything.serpentine import Layout
+from makeanything.weights_file import open_weights
 
 from .dataset import Dataset, Sample
 
@@ -98,9 +99,8 @@ def _key(picture: Path, dataset: Dataset, recraft: Layout | None, made_by: str) 
 def _load(cache: Path, keys: set[str]) -> dict[str, Tensor]:
     if not cache.exists():
         return {}
-    with open_safetensors(cache) as file:
-        found = keys & set(file.keys())
-    return read_tensors(cache, found)
+    with open_weights(cache) as file:
+        return file.read(keys & file.entries.keys())
 
 
 @torch.no_grad()

@@ -14,9 +14,13 @@ from torch.utils.hooks import RemovableHandle
 from makeanything import asymmetric_lora, domains
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
+from makeanything.foreign import finite
 from makeanything.lora_header import Layer
 
 from .routing import AsymmetricLinear, Dropout, Route, add_update, linear_layers, lora_name
+
+MOST_RANK = 4096
+"""Of FLUX.1-dev's 3072 by 12288 weights, more is no saving."""
 
 Network = TypeVar("Network", bound="HeadNetwork")
 
@@ -40,6 +44,9 @@ class HeadNetwork(nn.Module):
         super().__init__()
         if not heads or rank < 1:
             raise ValueError(f"a network needs heads and a rank of at least 1, got {len(heads)} heads of rank {rank}")
+        if rank > MOST_RANK:
+            raise ValueError(f"a network has a rank of at most {MOST_RANK}, got {rank}")
+        finite(alpha, "the alpha of a network")
         names = [domain.name.casefold() for domain in heads]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"more than one head is named {', '.join(twice)}; a head is chosen by its name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from makeanything.domains import DOMAINS, Domain
+from makeanything.foreign import brief
 
 from .dataset_folder import DatasetFolder
 from .drawing import Drawing
@@ -148,8 +150,8 @@ def _skip(text: str) -> Skip:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number from 1 is needed, got {text!r}")
+    if not re.fullmatch(r"0*[1-9][0-9]{0,5}", text):
+        raise argparse.ArgumentTypeError(f"a number from 1 is needed, got '{brief(text)}'")
     return int(text)
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from makeanything import domains as released
 from makeanything.domains import Domain
+from makeanything.foreign import brief, parse_json
 
 from .routing import BLOCKS, Dropout
+from .values import path_of
+
+JSON_DEPTH, JSON_VALUES = 8, 100_000
+"""Of a file of domains."""
 
 EXAMPLE = 'domains="Portrait:9:portrait painting;Sketch:9:sketch drawing"'
 
@@ -55,7 +58,7 @@ class Options:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                raise ValueError(f"the network has no option {name!r}: {hint}")
+                raise ValueError(f"the network has no option '{brief(name)}': {hint}")
         return cls(**{name: str(value).strip() for name, value in arguments.items() if value not in (None, "")})
 
     def read_domains(self) -> tuple[Domain, ...]:
@@ -63,12 +66,13 @@ class Options:
         if not self.domains:
             raise ValueError(f"the network needs to know its domains, one per head: --network_args {EXAMPLE}")
         if self.domains.endswith(".json"):
+            path = path_of(self.domains)
             try:
-                entries = json.loads(Path(self.domains).expanduser().read_text(encoding="utf-8"))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{self.domains} is no JSON: {error}") from None
+                entries = parse_json(path.read_bytes(), JSON_DEPTH, JSON_VALUES)
+            except ValueError as error:
+                raise ValueError(f"{path.name} is no JSON: {error}") from None
             if not isinstance(entries, list):
-                raise ValueError(f"{self.domains} must hold a JSON list of domains")
+                raise ValueError(f"{path.name} must hold a JSON list of domains")
             return tuple(_from_json(entry) for entry in entries)
         return tuple(_from_text(entry.strip()) for entry in self.domains.split(";") if entry.strip())
 
@@ -112,23 +116,25 @@ def _from_text(entry: str) -> Domain:
     name, *rest = (part.strip() for part in entry.split(":"))
     if not rest:
         return released.DOMAINS[released.find(released.DOMAINS, name)]
-    if len(rest) != 2 or not rest[0].isdecimal():
-        raise ValueError(f"a domain is written NAME:FRAMES:PROCESS, got {entry!r}; for example {EXAMPLE}")
+    if len(rest) != 2 or not re.fullmatch(r"[0-9]{1,4}", rest[0]):
+        raise ValueError(f"a domain is written NAME:FRAMES:PROCESS, got '{brief(entry)}'; for example {EXAMPLE}")
     return Domain.of(name, int(rest[0]), rest[1])
 
 
 def _from_json(entry: object) -> Domain:
     if isinstance(entry, dict) and "process" in entry:
         name, frames, process = entry.get("name"), entry.get("frames"), entry["process"]
-        if not (isinstance(name, str) and isinstance(frames, int) and isinstance(process, str)):
-            raise ValueError(f'a domain is {{"name": text, "frames": number, "process": text}}, got {entry}')
+        if not (isinstance(name, str) and type(frames) is int and isinstance(process, str)):
+            raise ValueError(
+                f'a domain is {{"name": text, "frames": number, "process": text}}, got {brief(str(entry))}'
+            )
         return Domain.of(name, frames, process)
     return Domain.from_json(entry)
 
 
 def _flag(name: str, text: str) -> bool:
     if text.casefold() not in ("true", "false"):
-        raise ValueError(f"{name} is true or false, got {text!r}")
+        raise ValueError(f"{name} is true or false, got '{brief(text)}'")
     return text.casefold() == "true"
 
 
@@ -136,7 +142,7 @@ def _number(name: str, text: str) -> float:
     try:
         return float(text or 0)
     except ValueError:
-        raise ValueError(f"{name} is a number, got {text!r}") from None
+        raise ValueError(f"{name} is a number, got '{brief(text)}'") from None
 
 
 def _indices(text: str, blocks: set[int]) -> set[int]:
@@ -145,10 +151,13 @@ def _indices(text: str, blocks: set[int]) -> set[int]:
         return blocks if text == "all" else set()
     chosen: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not match:
-            raise ValueError(f'blocks are "all", "none" or a list such as 0-5,9; got {text!r}')
-        chosen.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    if not chosen <= blocks:
-        raise ValueError(f"{text!r} names block {min(chosen - blocks)}, the model has {len(blocks)} of them, from 0")
+        match = re.fullmatch(r"\s*([0-9]{1,15})\s*(?:-\s*([0-9]{1,15})\s*)?", part)
+        if not match or int(match[1]) > int(match[2] or match[1]):
+            raise ValueError(f'blocks are "all", "none" or a list such as 0-5,9; got \'{brief(text)}\'')
+        first, last = int(match[1]), int(match[2] or match[1])
+        # Before the range is made: a number may be of any size.
+        if last not in blocks or not blocks.issuperset(range(first, last)):
+            missing = next(block for block in range(first, last + 1) if block not in blocks)
+            raise ValueError(f"'{brief(text)}' names block {missing}, the model has {len(blocks)} of them, from 0")
+        chosen.update(range(first, last + 1))
     return chosen

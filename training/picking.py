@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from makeanything.foreign import brief
+
 from .sources import Frame
 
 STILL = 0.1
@@ -28,9 +30,9 @@ class Skip:
     @classmethod
     def parse(cls, text: str) -> Skip:
         """`90` frames or `2.5s`."""
-        match = re.fullmatch(r"(?:(\d+)|(\d+(?:\.\d+)?)s)", text.strip())
+        match = re.fullmatch(r"(?:([0-9]{1,9})|([0-9]{1,9}(?:\.[0-9]{1,9})?)s)", text.strip())
         if not match:
-            raise ValueError(f"an intro or outro is so many frames or seconds, such as 90 or 2.5s; got {text!r}")
+            raise ValueError(f"an intro or outro is so many frames or seconds, such as 90 or 2.5s; got '{brief(text)}'")
         return cls(float(match[1] or match[2]), in_seconds=match[1] is None)
 
     def count(self, elapsed: Iterable[float]) -> int:

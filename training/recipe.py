@@ -14,9 +14,11 @@ from pathlib import Path
 
 import torch
 
+from makeanything.foreign import brief
+
 from .objective import Objective
 from .settings import Settings
-from .values import NUMBER, Values, choose, flatten, pairs, parse, read_toml, take
+from .values import NUMBER, Values, choose, flatten, pairs, parse, path_of, read_toml, shown, take
 
 NETWORK = {"network_dim", "network_alpha", "network_args"}
 OF_KIND: Mapping[str, set[str]] = {
@@ -105,7 +107,7 @@ class Recipe:
             autoencoder,
             text_encoder,
             datasets,
-            output_dir=Path(take(values, "output_dir", str)).expanduser(),
+            output_dir=path_of(take(values, "output_dir", str)),
             output_name=take(values, "output_name", str),
             objective=_read_objective(kind, values),
             settings=_read_settings(values, keep),
@@ -123,7 +125,7 @@ class Recipe:
 
 
 def _file(values: Values, name: str) -> Path:
-    path = Path(take(values, name, str)).expanduser()
+    path = path_of(take(values, name, str))
     if not path.is_file():
         raise FileNotFoundError(f"{name}: there is no file {path}")
     return path
@@ -131,10 +133,13 @@ def _file(values: Values, name: str) -> Path:
 
 def _read_settings(values: Values, keep: int | None) -> Settings:
     steps, warmup = take(values, "max_train_steps", int), take(values, "lr_warmup_steps", NUMBER, 0)
+    texts = pairs(values, "optimizer_args")
     try:
-        arguments = {name: ast.literal_eval(text) for name, text in pairs(values, "optimizer_args").items()}
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"optimizer_args are names with numbers, such as weight_decay=0.01: {error}") from None
+        arguments = {name: ast.literal_eval(text) for name, text in texts.items()}
+    # What Python can't read, or not that deep.
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
+        got = brief(str(texts))
+        raise ValueError(f"optimizer_args are names with numbers, such as weight_decay=0.01; got {got}") from None
     return Settings(
         steps=steps,
         lr=take(values, "learning_rate", NUMBER),
@@ -178,7 +183,7 @@ def _passed_over(kind: str, values: Values) -> tuple[str, ...]:
         elif key not in fixed:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "leave it out, or train with sd-scripts"
-            raise ValueError(f"the built-in loop can't honour {key} = {value!r} for {kind}: {hint}")
+            raise ValueError(f"the built-in loop can't honour {brief(key)} = {shown(value)} for {kind}: {hint}")
         elif value not in fixed[key]:
-            raise ValueError(f"the built-in loop knows {key} = {fixed[key][0]!r} alone, got {value!r}")
+            raise ValueError(f"the built-in loop knows {key} = {fixed[key][0]!r} alone, got {shown(value)}")
     return tuple(found)

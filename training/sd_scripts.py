@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .values import path_of, read_toml
+
 ROOT = Path(__file__).resolve().parents[1]
 TESTED = "48d368fa557731ad0488c07304dfeba8c07910eb"
 CLONE = f"git clone https://github.com/kohya-ss/sd-scripts ~/sd-scripts && git -C ~/sd-scripts checkout {TESTED}"
@@ -35,7 +37,7 @@ def find(explicit: str | None = None) -> Path:
     FileNotFoundError when there is none, ValueError when it lacks what we need; both give the command that brings it.
     """
     named = explicit or os.environ.get("SD_SCRIPTS_PATH")
-    places = [Path(named).expanduser()] if named else [ROOT.parent / "sd-scripts", Path("~/sd-scripts").expanduser()]
+    places = [path_of(named)] if named else [ROOT.parent / "sd-scripts", path_of("~/sd-scripts")]
     folder = next((place for place in places if (place / "flux_train_network.py").is_file()), None)
     if folder is None:
         looked = " or ".join(map(str, places))
@@ -149,15 +151,13 @@ def _read(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
 
 def _check_config(parser: argparse.ArgumentParser, name: str) -> None:
     """Refuse a settings file with a key that no option has: sd-scripts would pass over it."""
-    import toml
-
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
     if not path.is_file():
         parser.error(f"there is no settings file {path}")
     try:
-        settings = toml.loads(path.read_text(encoding="utf-8"))
-    except toml.TomlDecodeError as error:
-        parser.error(f"{path} is not TOML: {error}")
+        settings = read_toml(path)
+    except ValueError as error:
+        parser.error(str(error))
     keys = [key for name, value in settings.items() for key in (value if isinstance(value, dict) else [name])]
     known = vars(parser.parse_args([])).keys() - {"config_file", "sd_scripts"} | OF_THE_LOOP
     for key in keys:
@@ -173,6 +173,12 @@ def _check_files(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
             parser.error(f"--{name} is missing, a file of FLUX.1-dev")
         if path is not None and not Path(path).exists():
             parser.error(f"--{name}: there is no {path}")
+    if str(args.dataset_config).endswith(".toml"):
+        try:
+            # sd-scripts reads it after minutes, and says less.
+            read_toml(Path(args.dataset_config))
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     if not args.output_dir or not args.output_name:
         parser.error("--output_dir and --output_name say where the result goes; one is missing")
 

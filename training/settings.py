@@ -39,10 +39,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "lr", "accumulation", "save_every"):
-            if getattr(self, name) <= 0:
+            # Not <= 0, which NaN is not either.
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup", "clip", "seed"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} can't be negative, got {getattr(self, name)}")
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in known:

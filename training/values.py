@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import toml
 
+from makeanything.foreign import brief, finite, kind
+
 Values = Mapping[str, Any]
 NUMBER = (int, float)
+
+TOML_BYTES = 2**20
+PATH_CHARACTERS, PART_BYTES = 4096, 255
+LARGEST = 10**12
+"""Of a whole number."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """What a TOML file holds.  ValueError says where it is no TOML."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    if path.stat().st_size > TOML_BYTES:
+        raise ValueError(f"{path} is no settings file: it has more than {TOML_BYTES:,} bytes")
     try:
         return toml.loads(path.read_text(encoding="utf-8"))
-    except toml.TomlDecodeError as error:
-        raise ValueError(f"{path} is no TOML: {error}") from None
+    # Broken text makes toml raise whatever Python has: IndexError, TypeError, RecursionError ...
+    except Exception as error:
+        raise ValueError(f"{path} is no TOML: {brief(str(error) or type(error).__name__, 150)}") from None
+
+
+def path_of(text: str) -> Path:
+    """A path that someone wrote, with ~ for a home.  ValueError for one that no system has."""
+    longest = max(len(part.encode("utf-8", "replace")) for part in re.split(r"[/\\]", text))
+    if longest > PART_BYTES or len(text) > PATH_CHARACTERS or "\0" in text:
+        raise ValueError(f"{brief(text)} can't be a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{brief(text)}: there is no such user, whose home ~ stands for") from None
 
 
 def flatten(sections: Values) -> dict[str, Any]:
@@ -44,7 +66,8 @@ def parse(overrides: Sequence[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return toml.loads(f"value = {text}")["value"]
-    except (toml.TomlDecodeError, IndexError):
+    # As in read_toml.
+    except Exception:
         return text
 
 
@@ -57,15 +80,26 @@ def take(values: Values, name: str, wanted: type | tuple[type, ...], *default: A
     value = values[name]
     if isinstance(value, bool) or not isinstance(value, wanted):
         words: dict[object, str] = {str: "text", int: "a whole number", dict: "a table"}
-        raise ValueError(f"{name} must be {words.get(wanted, 'a number')}, got {value!r}")
+        raise ValueError(f"{name} must be {words.get(wanted, 'a number')}, got {shown(value)}")
+    if isinstance(value, NUMBER) and abs(finite(value, name)) > LARGEST:
+        raise ValueError(f"{name} must be a number that can be meant, got {shown(value)}")
     return value
+
+
+def shown(value: object) -> str:
+    """A setting's value for a message, not longer than a line."""
+    if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value):
+        return brief(", ".join(shown(part) for part in value[:9]))
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a number of many digits"
+    return brief(repr(value)) if isinstance(value, (str, int, float)) else kind(value)
 
 
 def choose(values: Values, name: str, known: Mapping[str, Any], default: str) -> Any:
     """What a setting with a few possible values, in any case, stands for."""
     wanted = str(values.get(name, default)).lower()
     if wanted not in known:
-        raise ValueError(f"{name} is one of {', '.join(known)} in the built-in loop; got {values[name]!r}")
+        raise ValueError(f"{name} is one of {', '.join(known)} in the built-in loop; got {shown(values[name])}")
     return known[wanted]
 
 
@@ -73,5 +107,5 @@ def pairs(values: Values, name: str) -> dict[str, str]:
     """A setting that is a list of "name=value"."""
     texts = values.get(name, [])
     if not isinstance(texts, list) or not all(isinstance(text, str) and "=" in text for text in texts):
-        raise ValueError(f'{name} is a list of texts such as "name=value", got {texts!r}')
+        raise ValueError(f'{name} is a list of texts such as "name=value", got {shown(texts)}')
     return {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in texts)}
