@@ -67,7 +67,7 @@ def main() -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python run.py demo", description=__doc__)
     parser.add_argument("--prompt", help='what is made, for example "a small purple cat"; needs --domain or --image')
-    parser.add_argument("--domain", help=f"how it is made: {', '.join(p.name for p in domains.PROCESSES)}")
+    parser.add_argument("--domain", help=f"how it is made: {', '.join(d.name for d in heads(9).domains)}")
     parser.add_argument("--frames", type=int, choices=(4, 9), default=9, help="frames of a sequence (default 9)")
     parser.add_argument("--image", type=Path, help="a picture whose making is drawn (ReCraft)")
     parser.add_argument(

@@ -31,7 +31,7 @@ INK, WHITE, PAPER = (38, 40, 66), (255, 255, 255), (253, 251, 246)
 
 @dataclass(frozen=True)
 class Scene:
-    """What is made, and how; seed moves and scales the subject a little."""
+    """What is made, and how; seed moves and scales the subject a little.  Colour "" is the subject's own."""
 
     process: str
     subject: str
@@ -42,18 +42,12 @@ class Scene:
     @property
     def caption(self) -> str:
         """What the finished picture shows; never the process."""
-        return f"a {self.size} {self.colour} {self.subject}"
+        return " ".join(word for word in ("a", self.size, self.colour, self.subject) if word)
 
 
 def mix(a: tuple | np.ndarray, b: tuple | np.ndarray, share: float) -> np.ndarray:
     """Colour (1 - share) a + share b, float (3,)."""
     return np.asarray(a, float) * (1 - share) + np.asarray(b, float) * share
-
-
-def tones(scene: Scene, back: tuple = WHITE) -> np.ndarray:
-    """RGB of the four tones of a label image (background, body, dark, light), float (4, 3)."""
-    colour = np.array(COLOURS[scene.colour], float)
-    return np.stack([np.array(back, float), colour, 0.52 * colour, mix(colour, WHITE, 0.72)])
 
 
 def place(scene: Scene, ground: float | None = None) -> tuple[float, float, float]:

@@ -1,10 +1,10 @@
-"""FLUX-nano's training data: sequences drawn by `demo.domains`, kept as latents, every frame encoded alone."""
+"""FLUX-nano's training data: sequences as latents, every frame encoded alone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +15,15 @@ from tqdm import tqdm
 
 from makeanything import files, saving, serpentine
 from makeanything.autoencoder import Autoencoder
-from makeanything.domains import Domain
 from makeanything.serpentine import Layout
+from makeanything.text_encoder import PAD, tokenize
 
-from . import domains, style
+from . import pictures
 from .nano import GRID
-
-LAYOUTS = {1: Layout(1, 1), 4: Layout.of(4), 9: Layout.of(9)}
-"""A single picture is a grid of one, which only the base model and the style are trained on."""
+from .pictures import LAYOUTS, Kind
 
 UNPROMPTED = 0.1
 """Share of prompts left empty, so that the model can be guided away from "any picture"."""
-
-Key = tuple[str, int]
-"""(process, frames of a sequence)."""
 
 
 def precision() -> str:
@@ -36,9 +31,9 @@ def precision() -> str:
     return "bf16" if torch.accelerator.is_available() or _cpu_has_bf16() else "no"
 
 
-def autocast() -> torch.autocast:
-    """bf16 on the CPU, if it computes in it."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=_cpu_has_bf16())
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16, where the device computes in it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or _cpu_has_bf16())
 
 
 def _cpu_has_bf16() -> bool:
@@ -52,18 +47,8 @@ def numpy_rng(generator: torch.Generator) -> np.random.Generator:
     return np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
 
 
-def domain(process: domains.Process, frames: int) -> Domain:
-    """The Domain of a process: what the heads file names and how its prompts read."""
-    return Domain.of(process.name, frames, process.phrase)
-
-
-def prompt(process: domains.Process, caption: str, frames: int) -> str:
-    """The prompt of a grid, or of a single picture."""
-    return f"{caption}, {process.phrase}" if frames == 1 else domain(process, frames).write_prompt(caption)
-
-
 def cell(frames: int) -> int:
-    """Edge of a cell in pixels."""
+    """Edge of a cell in pixels, of grids as wide as FLUX-nano draws them."""
     return GRID // LAYOUTS[frames].cols
 
 
@@ -75,92 +60,109 @@ def grid_latents(cells: Tensor, layout: Layout) -> Tensor:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of one process and frame count: latents (N, F, 16, h, w) and their prompts."""
+    """Sequences of one shape, of several processes: latents (N, F, 16, h, w) and tokens of their prompts (N, TOKENS).
 
+    spans: where each process's sequences lie, as (start, number).
+    """
+
+    layout: Layout
     latents: Tensor
-    prompts: tuple[str, ...]
+    tokens: Tensor
+    spans: Mapping[str, tuple[int, int]]
 
-    def draw(self, rng: np.random.Generator, shuffle: bool = False) -> tuple[Tensor, str]:
-        """The latents (16, 24, 24) and the prompt of a random grid; `shuffle` puts the frames in a random order."""
-        picked = int(rng.integers(len(self.prompts)))
+    def draw(
+        self, processes: Sequence[str], generator: torch.Generator, shuffle: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """A random sequence of each process: grids (B, 16, H, W), and tokens (B, TOKENS), some of them of no words.
+
+        `shuffle` puts the frames of every grid in a random order.  All is done on the latents' device, which is the
+        generator's too, and nothing waits for it.
+        """
+        device, count = self.latents.device, len(processes)
+        starts, numbers = torch.tensor([self.spans[name] for name in processes]).to(device, non_blocking=True).unbind(1)
+        picked = starts + (torch.rand(count, generator=generator, device=device) * numbers).long()
         cells = self.latents[picked].float()
-        frames = len(cells)
         if shuffle:
-            cells = cells[torch.from_numpy(rng.permutation(frames))]
-        return grid_latents(cells[None], LAYOUTS[frames])[0], self.prompts[picked]
+            order = torch.rand(cells.shape[:2], generator=generator, device=device).argsort(1)
+            cells = cells[torch.arange(count, device=device)[:, None], order]
+        written = torch.rand(count, 1, generator=generator, device=device) >= UNPROMPTED
+        return grid_latents(cells, self.layout), torch.where(written, self.tokens[picked], PAD)
+
+    def to(self, device: torch.device) -> Sequences:
+        """The same on a device."""
+        return replace(self, latents=self.latents.to(device), tokens=self.tokens.to(device))
 
 
-Data = Mapping[Key, Sequences]
-
-
-def batch(data: Data, keys: list[Key], rng: np.random.Generator, shuffle: bool = False) -> tuple[Tensor, list[str]]:
-    """A grid of each key, (B, 16, 24, 24), and their prompts, some of them left empty."""
-    draws = [data[key].draw(rng, shuffle) for key in keys]
-    prompts = ["" if rng.random() < UNPROMPTED else words for _, words in draws]
-    return torch.stack([grid for grid, _ in draws]), prompts
+Shape = tuple[int, int]
+"""Frames of a sequence, and the edge of their cells in pixels."""
+Data = Mapping[Shape, Sequences]
 
 
 Encode = Callable[[Autoencoder, np.ndarray], Tensor]
-"""Frames in time order, uint8 (F, h, w, 3), of a grid -> their cells' latents (F, 16, h/8, w/8)."""
+"""Sequences in time order, uint8 (N, F, h, w, 3), of a grid -> their cells' latents (N, F, 16, h/8, w/8)."""
 
 
 @torch.no_grad()
 def alone(autoencoder: Autoencoder, frames: np.ndarray) -> Tensor:
     """Every frame encoded alone: no cell holds anything of its neighbours."""
-    pictures = torch.from_numpy(frames).float() / 255
-    with autocast():
-        return autoencoder.encode(pictures).float()
+    device = next(autoencoder.parameters()).device
+    images = torch.from_numpy(frames).to(device).flatten(0, 1).float() / 255
+    with autocast(device):
+        return autoencoder.encode(images).float().unflatten(0, frames.shape[:2])
 
 
 def whole(autoencoder: Autoencoder, frames: np.ndarray) -> Tensor:
     """Cells cut from the latents of the whole grid, as training on finished grids has them."""
-    layout = LAYOUTS[len(frames)]
-    grid = serpentine.compose(torch.from_numpy(frames)[None], layout)
-    latents = rearrange(alone(autoencoder, grid.numpy()), "b c h w -> b h w c")
-    return rearrange(serpentine.split(latents, layout)[0], "f h w c -> f c h w")
+    layout = LAYOUTS[frames.shape[1]]
+    grids = serpentine.compose(torch.from_numpy(frames), layout).numpy()[:, None]
+    latents = rearrange(alone(autoencoder, grids)[:, 0], "b c h w -> b h w c")
+    return rearrange(serpentine.split(latents, layout), "b f h w c -> b f c h w")
 
 
 def tail_alone(autoencoder: Autoencoder, frames: np.ndarray) -> Tensor:
     """As `whole`, but the tail alone: ReCraft's training, in which it is a picture that was given."""
     cells = whole(autoencoder, frames)
-    cells[-1] = alone(autoencoder, frames[-1:])[0]
+    cells[:, -1:] = alone(autoencoder, frames[:, -1:])
     return cells
 
 
 def load(
     path: Path,
     autoencoder: Autoencoder,
-    counts: Mapping[Key, int],
+    counts: Mapping[Kind, int],
     seed: int,
     encode: Encode = alone,
     styled: bool = False,
 ) -> Data:
-    """So many sequences of each kind; drawn and encoded once, then read from `path`."""
+    """So many sequences of each kind, by their shapes: drawn beside `path` and encoded once, then read from `path`."""
     if not path.exists():
-        _write(path, autoencoder, counts, seed, encode, styled)
+        chunks = pictures.chunks(path.with_suffix(""), counts, seed, styled)
+        pictures.draw(chunks)
+        _encode(path, autoencoder, sorted(chunks, key=lambda chunk: (chunk.kind, chunk.number)), encode)
     with files.open_safetensors(path) as file:
-        prompts = json.loads(file.metadata()["prompts"])
+        spans = json.loads(file.metadata()["spans"])
         return {
-            (name, frames): Sequences(file.get_tensor(f"{name}.{frames}"), tuple(prompts[f"{name}.{frames}"]))
-            for name, frames in counts
+            shape: Sequences(
+                LAYOUTS[shape[0]], file.get_tensor(f"latents.{name}"), file.get_tensor(f"tokens.{name}"), spans[name]
+            )
+            for shape, name in {kind[1:]: _name(kind[1:]) for kind in counts}.items()
         }
 
 
-def _write(
-    path: Path, autoencoder: Autoencoder, counts: Mapping[Key, int], seed: int, encode: Encode, styled: bool
-) -> None:
-    rng = np.random.default_rng(seed)
-    latents: dict[str, list[Tensor]] = {}
-    prompts: dict[str, list[str]] = {}
-    jobs = [key for key, count in counts.items() for _ in range(count)]
-    for name, frames in tqdm(jobs, desc=f"drawing {path.stem}", dynamic_ncols=True):
-        scene = domains.random_scene(rng, name)
-        pictures = domains.draw(scene, frames, cell(frames))
-        words = prompt(domains.process(name), scene.caption, frames)
-        if styled:
-            pictures, words = style.on_parchment(pictures), f"{words}, {style.PHRASE}"
-        latents.setdefault(f"{name}.{frames}", []).append(encode(autoencoder, pictures).half())
-        prompts.setdefault(f"{name}.{frames}", []).append(words)
-    saving.make_folder(path.parent)
-    stacked = {key: torch.stack(cells) for key, cells in latents.items()}
-    saving.save_safetensors(stacked, path, {"prompts": json.dumps(prompts)})
+def _encode(path: Path, autoencoder: Autoencoder, chunks: Sequence[pictures.Chunk], encode: Encode) -> None:
+    tensors: dict[str, list[Tensor]] = {}
+    spans: dict[str, dict[str, tuple[int, int]]] = {}
+    for chunk in tqdm(chunks, desc=f"encoding {path.stem}", unit="file", dynamic_ncols=True):
+        frames, words = chunk.read()
+        name, process = _name(chunk.kind[1:]), chunk.kind.process
+        before = sum(map(len, tensors.get(f"tokens.{name}", [])))
+        start, number = spans.setdefault(name, {}).get(process, (before, 0))
+        spans[name][process] = (start, number + len(words))
+        tensors.setdefault(f"latents.{name}", []).append(encode(autoencoder, frames).half().cpu())
+        tensors.setdefault(f"tokens.{name}", []).append(torch.tensor([tokenize(text) for text in words]))
+    stacked = {name: torch.cat(parts) for name, parts in tensors.items()}
+    saving.save_safetensors(stacked, path, {"spans": json.dumps(spans)})
+
+
+def _name(shape: Shape) -> str:
+    return "x".join(map(str, shape))

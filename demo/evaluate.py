@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,19 +19,23 @@ from makeanything.flux import Flux
 from makeanything.merge import merge
 from makeanything.saving import atomic, make_folder
 from makeanything.serpentine import Layout
+from training import loop
 from training.head_network import HeadNetwork
 from training.settings import Settings
 
-from . import data, judge, report, style
+from . import data, judge, report, style, subjects
 from .data import Data
-from .domains import PROCESSES, process
+from .domains import PROCESSES, domain, process
 from .nano import STYLE, load_autoencoder, load_flux, read
-from .train import RANK, Draw, attach_heads, attach_lora, fit
+from .pictures import Kind
+from .train import Draw, attach_heads, attach_lora, fit
 from .trial import FRAMES, LAYOUT, Scores, Studio, held_out, score
 
 RUNS = Path("runs/evaluation")
 BATCH = 12
-NAMES = [p.name for p in PROCESSES]
+RANK = 16
+NAMES = [p.name for p in PROCESSES if p.name != "Emoji"]
+"""Those that the shipped heads know."""
 
 IMBALANCED = {"Colouring": 50, "Bricks": 300, "Rings": 3000}
 """Sequences of each process in the ablation."""
@@ -61,11 +66,11 @@ def ablation(seed: int) -> Rows:
 
     found = rows("base", load_flux(), names)
     flux = load_flux()
-    _fit(attach_lora(flux), flux, _draw(sequences, names, shares), f"one_{seed}", seed, 240)
+    _fit(attach_lora(flux, RANK), flux, _draw(sequences, names, shares), f"one_{seed}", seed, 240)
     found |= rows("one LoRA", flux, names)
     for name in names:
         flux = load_flux()
-        _fit(attach_lora(flux), flux, _draw(sequences, [name]), f"own_{name}_{seed}", seed, 240)
+        _fit(attach_lora(flux, RANK), flux, _draw(sequences, [name]), f"own_{name}_{seed}", seed, 240)
         found |= rows("LoRA per process", flux, [name])
     flux = load_flux()
     heads = _heads(flux, names)
@@ -91,7 +96,7 @@ def adding(seed: int) -> Rows:
         _fit(ten, flux, few, f"added_{count}_{seed}", seed, 100, ten)
         found[f"{count} sequences | added head"] = _trial(flux, ADDED, seed, ten)
         flux = load_flux()
-        _fit(attach_lora(flux), flux, few, f"fresh_{count}_{seed}", seed, 100)
+        _fit(attach_lora(flux, RANK), flux, few, f"fresh_{count}_{seed}", seed, 100)
         found[f"{count} sequences | new LoRA"] = _trial(flux, ADDED, seed)
     return found
 
@@ -109,7 +114,7 @@ def recraft(seed: int) -> Rows:
         heads = attach_heads(flux, FRAMES)
         if encode is not None:
             sequences = _load(encode.__name__, dict.fromkeys(NAMES, 60), encode=encode)
-            lora = attach_lora(flux)
+            lora = attach_lora(flux, RANK)
             _fit(lora, flux, _draw(sequences, NAMES), f"recraft_{encode.__name__}_{seed}", seed, 200, heads, LAYOUT)
         drawn = Studio().draw(flux, scenes, seed, heads, tails)
         found[title] = {**score(drawn, scenes), "psnr": judge.psnr(drawn[:, -1], given)}
@@ -129,20 +134,21 @@ def stacking(seed: int) -> Rows:
 
 
 def _load(name: str, counts: dict[str, int], seed: int = 7, encode: data.Encode = data.alone) -> Data:
-    keys = {(process, FRAMES): count for process, count in counts.items()}
-    return data.load(RUNS / f"{name}.safetensors", load_autoencoder(), keys, seed, encode)
+    keys = {Kind(process, FRAMES, data.cell(FRAMES)): count for process, count in counts.items()}
+    found = data.load(RUNS / f"{name}.safetensors", load_autoencoder(), keys, seed, encode)
+    return {shape: sequences.to(loop.this_process().device) for shape, sequences in found.items()}
 
 
 def _heads(flux: Flux, names: Sequence[str]) -> HeadNetwork:
-    network = HeadNetwork(flux, [data.domain(process(name), FRAMES) for name in names], rank=RANK, alpha=RANK)
+    network = HeadNetwork(flux, [domain(process(name), LAYOUT) for name in names], rank=RANK, alpha=RANK)
     network.attach(flux)
     return network
 
 
 def _draw(sequences: Data, names: Sequence[str], shares: np.ndarray | None = None) -> Draw:
-    def draw(rng: np.random.Generator) -> tuple[Tensor, list[str], list[str]]:
+    def draw(rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor, list[str]]:
         picked = [str(name) for name in rng.choice(names, BATCH, p=shares)]
-        return *data.batch(sequences, [(name, FRAMES) for name in picked], rng), picked
+        return *sequences[FRAMES, data.cell(FRAMES)].draw(picked, generator), picked
 
     return draw
 
@@ -178,8 +184,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
     parser.add_argument("experiments", nargs="*", choices=[*EXPERIMENTS, []], help="experiments to run (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with its own seed (default 3)")
+    parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons (see demo.icons)")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default docs)")
     options = parser.parse_args()
+    subjects.use(*([options.icons] if options.icons else []))
     make_folder(RUNS)
     runs = [(name, seed) for name in options.experiments or EXPERIMENTS for seed in range(options.seeds)]
     for name, seed in tqdm(runs, desc="experiments"):

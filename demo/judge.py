@@ -5,13 +5,13 @@ Frames are uint8 or float 0..255, (F, s, s, 3), in time order.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image
 
 from . import domains, style
-from .domains import COLOURS, SIZES, Scene
+from .domains import COLOURS, Scene
 
 VISIBLE = 40.0
 """A difference of a channel, of 255, that the eye sees at once (an autoencoder's errors lie below)."""
@@ -19,6 +19,10 @@ SEEDS = 3
 """Places and scales of a subject that a drawing is compared with."""
 LOOK = 16
 """Pictures are compared at this edge in pixels: what is where, not how its edges were drawn."""
+DRAWN = 32
+"""Edge in pixels at which what they are compared with is drawn."""
+Names = tuple[str, ...]
+
 YELLOW = 0.77
 """Blue by red: paper of any process lies above, the same on parchment below."""
 
@@ -37,11 +41,16 @@ def monotone(frames: np.ndarray) -> float:
     return float(stays.sum() / max(final[:-1].sum(), 1))
 
 
-def recognised(process: str, picture: np.ndarray, styled: bool = False) -> tuple[str, str]:
-    """(subject, colour) of a finished picture (s, s, 3): those of the nearest of the process's own (in the style)."""
-    names, templates = _templates(process, styled)
-    errors = ((templates - _look(picture)) ** 2).mean((1, 2, 3))
-    return names[int(errors.argmin())]
+def subject(picture: np.ndarray, scene: Scene, styled: bool = False) -> str:
+    """The subject of a finished picture (s, s, 3): the nearest of its process in the scene's colour and size."""
+    known = domains.subjects_of(domains.process(scene.process))
+    return known[_nearest(picture, scene.process, known, (scene.colour,), scene.size, styled)]
+
+
+def colour(picture: np.ndarray, scene: Scene, styled: bool = False) -> str:
+    """The colour of a finished picture (s, s, 3): the nearest for the scene's subject and size."""
+    known = tuple(COLOURS)
+    return known[_nearest(picture, scene.process, (scene.subject,), known, scene.size, styled)]
 
 
 def distance(frames: np.ndarray, process: str, subject: str, colour: str, size: str, styled: bool = False) -> float:
@@ -72,18 +81,20 @@ def _look(picture: np.ndarray) -> np.ndarray:
     return np.asarray(rgb.resize((LOOK, LOOK), Image.Resampling.BOX), float)
 
 
-@lru_cache(maxsize=2 * len(domains.PROCESSES))
-def _templates(process: str, styled: bool) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Names and looks of everything that a process can make."""
-    scenes = [
-        Scene(process, subject, colour, size, seed)
-        for subject in domains.process(process).subjects
-        for colour in COLOURS
-        for size in SIZES
-        for seed in range(SEEDS)
+def _nearest(picture: np.ndarray, process: str, subjects: Names, colours: Names, size: str, styled: bool) -> int:
+    """Which of the combinations of subjects and colours, in this order, a picture is nearest to."""
+    errors = [
+        ((looks - _look(picture)) ** 2).mean((1, 2, 3)).min()
+        for looks in (_looks(process, s, c, size, styled) for s in subjects for c in colours)
     ]
-    looks = np.stack([_look(_styled(domains.finished(scene, 64), styled)) for scene in scenes])
-    return [(scene.subject, scene.colour) for scene in scenes], looks
+    return int(np.argmin(errors))
+
+
+@cache
+def _looks(process: str, subject: str, colour: str, size: str, styled: bool) -> np.ndarray:
+    """Looks (SEEDS, LOOK, LOOK, 3) of a finished picture, at its places and scales."""
+    scenes = (Scene(process, subject, colour, size, seed) for seed in range(SEEDS))
+    return np.stack([_look(_styled(domains.finished(scene, DRAWN), styled)) for scene in scenes]).astype(np.float32)
 
 
 @lru_cache(maxsize=4096)

@@ -6,10 +6,14 @@ cells: the point (x, y) lands on (cx + r x, cy + r y) of a cell whose edge is 1.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import cos, pi, sin
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from .canvas import COLOURS, WHITE, mix
+from .drawing import MASTER, Drawing
 
 NONE, BODY, DARK, LIGHT = range(4)  # tones of a label image
 
@@ -177,11 +181,42 @@ SILHOUETTES: dict[str, list[tuple[int, list]]] = {
 }
 
 
-def label(name: str, place: tuple[float, float, float], side: int) -> np.ndarray:
-    """Tone of each pixel, uint8 (side, side), of a silhouette at its place."""
-    cx, cy, r = place
-    image = Image.new("L", (side, side))
-    pen = ImageDraw.Draw(image)
-    for tone, points in SILHOUETTES[name]:
-        pen.polygon([((cx + r * x) * side, (cy + r * y) * side) for x, y in points], fill=tone)
-    return np.asarray(image)
+class Silhouette(Drawing):
+    """A drawing in three tones of the colour that is asked for; in none, it is grey."""
+
+    def __init__(self, parts: list[tuple[int, list]]) -> None:
+        self._parts = parts
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """Holes are cut out of what lies below them."""
+        masks: list[np.ndarray] = []
+        # Some reach a little out of the square: they shrink towards the ground.
+        reach = max(max(abs(x), (1 - y) / 2) for _, points in self._parts for x, y in points)
+        scale = MASTER / 2 / max(reach, 1)
+        for tone, points in self._parts:
+            image = Image.new("1", (MASTER, MASTER))
+            pen = ImageDraw.Draw(image)
+            pen.polygon([(MASTER / 2 + scale * x, MASTER + scale * (y - 1)) for x, y in points], fill=1)
+            if tone == NONE:
+                masks = [mask & ~np.asarray(image) for mask in masks]
+            else:
+                masks.append(np.asarray(image))
+        return np.stack(masks)
+
+    @property
+    def colours(self) -> np.ndarray:
+        return _in_tones(self._parts, np.array((128, 128, 128), float))
+
+    @property
+    def tints(self) -> np.ndarray:
+        return np.ones(len(self.masks), bool)
+
+    def painted(self, colour: str) -> np.ndarray:
+        return _in_tones(self._parts, np.array(COLOURS[colour], float)) if colour else self.colours
+
+
+def _in_tones(parts: list[tuple[int, list]], colour: np.ndarray) -> np.ndarray:
+    """RGB of every part that is no hole, float (parts, 3)."""
+    tones = {BODY: colour, DARK: 0.52 * colour, LIGHT: mix(colour, WHITE, 0.72)}
+    return np.stack([tones[tone] for tone, _ in parts if tone != NONE])

@@ -40,11 +40,14 @@ def sequences() -> Iterator[tuple[str, Tensor, bool]]:
     nano, known = Nano(), {domain.name: domain for domain in heads(9).domains}
     for process, what in (*DRAWN, GIVEN):
         domain, given = known[process], (process, what) == GIVEN
-        picture = torch.from_numpy(finished(read_scene(process, what, SEED), GRID // domain.layout.cols)).float() / 255
-        held = {domain.layout.tail: picture} if given else None
+        held = {domain.layout.tail: _finished(process, what, GRID // domain.layout.cols)} if given else None
         grids = nano.draw(domain, process, domain.write_prompt(what), SEED, held)
         line = f"{process}, from a finished picture" if given else f"{process}, from words: {what}"
         yield line, serpentine.split_trimmed(grids, domain.layout)[0], given
+
+
+def _finished(process: str, what: str, size: int) -> Tensor:
+    return torch.from_numpy(finished(read_scene(process, what, SEED), size)).float() / 255
 
 
 def compose(rows: list[tuple[str, Tensor, bool]]) -> Image.Image:

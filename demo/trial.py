@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from makeanything import flow, recraft, serpentine
-from makeanything.autoencoder import Autoencoder
 from makeanything.flux import Flux
 from makeanything.recraft import Cells
-from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT
-from makeanything.text_encoder import TextEncoder
+from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
+from training import loop
 from training.head_network import HeadNetwork
 
 from . import data, domains, judge
@@ -22,7 +20,7 @@ from .domains import Scene
 from .nano import CFG, GRID, GUIDANCE, load_autoencoder, load_text
 
 FRAMES = 9
-LAYOUT = data.LAYOUTS[FRAMES]
+LAYOUT = Layout.of(FRAMES)
 STEPS = 12
 TOGETHER = 24
 """Grids drawn at once."""
@@ -36,12 +34,13 @@ def held_out(names: Sequence[str], count: int, seed: int) -> list[Scene]:
     return [domains.random_scene(rng, name, held_out=True) for name in names for _ in range(count)]
 
 
-@dataclass(frozen=True)
 class Studio:
-    """What stands around a model under trial."""
+    """What stands around a model under trial; everything is on the device of training."""
 
-    text: TextEncoder = field(default_factory=load_text)
-    autoencoder: Autoencoder = field(default_factory=load_autoencoder)
+    def __init__(self) -> None:
+        self.device = loop.this_process().device
+        self.text = load_text().to(self.device)
+        self.autoencoder = load_autoencoder().to(self.device)
 
     @torch.no_grad()
     def draw(
@@ -52,50 +51,51 @@ class Studio:
         heads: HeadNetwork | None = None,
         tails: Tensor | None = None,
         suffix: str = "",
+        layout: Layout = LAYOUT,
     ) -> np.ndarray:
-        """The sequences of the scenes' prompts, uint8 (N, 9, 64, 64, 3).
+        """The sequences of the scenes' prompts, uint8 (N, F, cell, cell, 3).
 
-        `heads` is attached to the model; the scenes' processes choose among its heads.  `tails` (N, 16, 8, 8) are held.
+        `heads` is attached to the model; the scenes' processes choose among its heads.  `tails` (N, 16, h, w) are held.
         """
+        flux.to(self.device)
         generator = torch.Generator().manual_seed(seed)
         drawn = []
         for start in range(0, len(scenes), TOGETHER):
             some = slice(start, start + TOGETHER)
             if heads is not None:
                 heads.choose([scene.process for scene in scenes[some]] * 2)
-            cells = {} if tails is None else {LAYOUT.tail: tails[some]}
-            drawn.append(self._draw(flux, [_prompt(scene) + suffix for scene in scenes[some]], cells, generator))
+            cells = {} if tails is None else {layout.tail: tails[some]}
+            prompts = [domains.prompt(scene, layout) + suffix for scene in scenes[some]]
+            drawn.append(self._draw(flux, prompts, layout, cells, generator))
         return np.concatenate(drawn)
 
-    def _draw(self, flux: Flux, prompts: list[str], cells: Cells, generator: torch.Generator) -> np.ndarray:
+    def _draw(
+        self, flux: Flux, prompts: list[str], layout: Layout, cells: Cells, generator: torch.Generator
+    ) -> np.ndarray:
         count, edge = len(prompts), GRID // PIXELS_PER_LATENT
         txt, vec = self.text.encode(prompts + [""] * count)
-        guidance = torch.full((2 * count,), GUIDANCE)
+        guidance = torch.full((2 * count,), GUIDANCE, device=self.device)
 
         def velocity(latents: Tensor, t: Tensor) -> Tensor:
-            with data.autocast():
+            with data.autocast(self.device):
                 both = flux(torch.cat([latents] * 2), torch.cat([t] * 2), txt, vec, guidance).float()
             wanted, free = both.chunk(2)
             return free + CFG * (wanted - free)
 
-        noise = torch.randn(count, LATENT_CHANNELS, edge, edge, generator=generator)
-        latents = flow.sample(velocity, noise, flow.schedule(STEPS), lambda x: recraft.paste(x, LAYOUT, cells))
-        return to_bytes(serpentine.split(self.autoencoder.decode(latents), LAYOUT))
+        noise = torch.randn(count, LATENT_CHANNELS, edge, edge, generator=generator).to(self.device)
+        latents = flow.sample(velocity, noise, flow.schedule(STEPS), lambda x: recraft.paste(x, layout, cells))
+        return to_bytes(serpentine.split(self.autoencoder.decode(latents), layout))
 
     @torch.no_grad()
     def pictures(self, scenes: Sequence[Scene]) -> tuple[Tensor, np.ndarray]:
         """The finished pictures encoded alone, (N, 16, 8, 8), and decoded again, uint8 (N, 64, 64, 3)."""
         finished = np.stack([domains.finished(scene, data.cell(FRAMES)) for scene in scenes])
-        cells = data.alone(self.autoencoder, finished)
+        cells = data.alone(self.autoencoder, finished[:, None])[:, 0]
         return cells, to_bytes(self.autoencoder.decode(cells))
 
 
 def to_bytes(pictures: Tensor) -> np.ndarray:
-    return (pictures * 255).round().byte().numpy()
-
-
-def _prompt(scene: Scene) -> str:
-    return data.prompt(domains.process(scene.process), scene.caption, FRAMES)
+    return (pictures * 255).round().byte().cpu().numpy()
 
 
 def score(drawn: np.ndarray, scenes: Sequence[Scene], styled: bool = False) -> Scores:
@@ -105,11 +105,10 @@ def score(drawn: np.ndarray, scenes: Sequence[Scene], styled: bool = False) -> S
 
 
 def _score(frames: np.ndarray, scene: Scene, styled: bool) -> Scores:
-    subject, colour = judge.recognised(scene.process, frames[-1], styled)
     return {
         "order": judge.in_order(frames),
         "monotone": judge.monotone(frames),
-        "subject": float(subject == scene.subject),
-        "colour": float(colour == scene.colour),
+        "subject": float(judge.subject(frames[-1], scene, styled) == scene.subject),
+        "colour": float(judge.colour(frames[-1], scene, styled) == scene.colour),
         "distance": judge.distance(frames, scene.process, scene.subject, scene.colour, scene.size, styled),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -248,6 +249,7 @@ def sinusoid(values: Tensor) -> Tensor:
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
+@lru_cache(maxsize=32)
 def rotations(text: int, rows: int, cols: int, device: torch.device) -> Tensor:
     """Rotary embedding of all tokens, text first: (N, 64, 2) holding cos and sin.  Text tokens lie at the origin."""
     ids = torch.zeros(rows, cols, 3, dtype=torch.float64)

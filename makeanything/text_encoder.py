@@ -21,8 +21,11 @@ from .foreign import brief
 TOKENS = 24
 """Length of every prompt in tokens: longer ones are cut, shorter ones padded with PAD."""
 
-WORDS = 2048
-"""Rows of the word table; row PAD is no word."""
+WORDS = 4645
+"""Rows of the word table; row PAD is not a word.  At this number no two words that FLUX-nano knows share a row."""
+
+MOST_WORDS = 65536
+"""Rows that a file may have."""
 
 PAD = 0
 WIDTH = 128
@@ -30,19 +33,22 @@ HEADS = 4
 DEPTH = 2
 
 
-def tokenize(prompt: str) -> list[int]:
-    """TOKENS word numbers: words and numbers in lower case, everything else parts them."""
+def tokenize(prompt: str, rows: int = WORDS) -> list[int]:
+    """TOKENS word numbers below `rows`: words and numbers in lower case, everything else parts them."""
     words = re.findall(r"[a-z]+|\d+", prompt.lower())[:TOKENS]
-    numbers = [zlib.crc32(word.encode()) % (WORDS - 1) + 1 for word in words]
+    numbers = [zlib.crc32(word.encode()) % (rows - 1) + 1 for word in words]
     return numbers + [PAD] * (TOKENS - len(numbers))
 
 
 class TextEncoder(nn.Module):
-    """Tokens (B, TOKENS) -> txt (B, TOKENS, WIDTH) and vec (B, WIDTH)."""
+    """Tokens (B, TOKENS) -> txt (B, TOKENS, WIDTH) and vec (B, WIDTH).
 
-    def __init__(self) -> None:
+    rows: of the word table; files of version 0.1 have 2048.
+    """
+
+    def __init__(self, rows: int = WORDS) -> None:
         super().__init__()
-        self.words = Embedding(WORDS, WIDTH)
+        self.words = Embedding(rows, WIDTH)
         self.places = Parameter(torch.zeros(TOKENS, WIDTH))
         layer = TransformerEncoderLayer(
             WIDTH, HEADS, 4 * WIDTH, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
@@ -60,21 +66,24 @@ class TextEncoder(nn.Module):
 
     def encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
         """Prompts -> txt (B, TOKENS, WIDTH) and vec (B, WIDTH)."""
-        return self(torch.tensor([tokenize(prompt) for prompt in prompts], device=self.places.device))
+        rows = self.words.num_embeddings
+        return self(torch.tensor([tokenize(prompt, rows) for prompt in prompts], device=self.places.device))
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> TextEncoder:
         """The encoder whose weights these are, in float32; ValueError when they are something else."""
         check_shapes({key: tuple(value.shape) for key, value in state.items()})
-        encoder = cls()
+        encoder = cls(state["words.weight"].shape[0])
         encoder.load_state_dict({key: value.float() for key, value in state.items()})
         return encoder.eval()
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """ValueError names the first tensor that the encoder lacks, or has in another shape."""
+    """ValueError names the first tensor that the encoder lacks, or has in another shape; any number of rows will do."""
+    words = shapes.get("words.weight")
+    rows = words[0] if words and 2 <= words[0] <= MOST_WORDS else WORDS
     with torch.device("meta"):
-        wanted = {key: tuple(value.shape) for key, value in TextEncoder().state_dict().items()}
+        wanted = {key: tuple(value.shape) for key, value in TextEncoder(rows).state_dict().items()}
     for key in sorted(wanted.keys() | shapes.keys()):
         if wanted.get(key) != shapes.get(key):
             raise ValueError(f"these are no weights of FLUX-nano's text encoder: {brief(key)} does not match")

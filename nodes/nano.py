@@ -27,13 +27,13 @@ def offer_models() -> None:
 
 
 class NanoTokenizer:
-    """What a CLIP asks of its tokenizer."""
+    """What a CLIP asks of its tokenizer; tokenizer_data: {"rows": rows of the encoder's word table}."""
 
-    def __init__(self, embedding_directory: str | None = None, tokenizer_data: Any = None) -> None:
-        pass
+    def __init__(self, embedding_directory: str | None, tokenizer_data: dict[str, int]) -> None:
+        self.rows = tokenizer_data["rows"]
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> list[int]:
-        return tokenize(text)
+        return tokenize(text, self.rows)
 
 
 class NanoTextModel(TextEncoder):
@@ -42,8 +42,8 @@ class NanoTextModel(TextEncoder):
     # A few plain layers, which the host's weight streaming does not know.
     disable_offload = True
 
-    def __init__(self, dtype: torch.dtype, device: torch.device, model_options: Any) -> None:
-        super().__init__()
+    def __init__(self, dtype: torch.dtype, device: torch.device, model_options: Any, rows: int) -> None:
+        super().__init__(rows)
         self.dtypes = {torch.float32}
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
@@ -81,9 +81,11 @@ class LoadNanoTextEncoder(io.ComfyNode):
             # Before the weights are read: T5's are of 10 GB.
             check_shapes(file.shapes)
             encoder = TextEncoder.from_state_dict(file.read(file.entries))
-        target = SimpleNamespace(params={}, clip=NanoTextModel, tokenizer=NanoTokenizer)
+        rows = {"rows": encoder.words.num_embeddings}
+        target = SimpleNamespace(params=rows, clip=NanoTextModel, tokenizer=NanoTokenizer)
         size = sum(weight.numel() for weight in encoder.parameters())
-        return io.NodeOutput(comfy.sd.CLIP(target, parameters=size, state_dict=encoder.state_dict()))
+        clip = comfy.sd.CLIP(target, tokenizer_data=rows, parameters=size, state_dict=encoder.state_dict())
+        return io.NodeOutput(clip)
 
 
 NODES: list[type[io.ComfyNode]] = [LoadNanoTextEncoder]

@@ -79,7 +79,7 @@ def allowed(folder: str) -> tuple[set[str], set[str]]:
         # Absolutely, "nodes" is ComfyUI's.
         "nodes": ({"nodes", "makeanything"}, STDLIB | METHOD | HOST | {"nodes"}),
         "training": ({"training"}, STDLIB | METHOD | TRAINING | SD_SCRIPTS | {"makeanything", "training"}),
-        "demo": ({"demo"}, STDLIB | METHOD | {"makeanything", "training", "demo", "tqdm", "matplotlib"}),
+        "demo": ({"demo"}, STDLIB | METHOD | {"makeanything", "training", "demo", "tqdm", "matplotlib", "resvg_py"}),
         # They run the nodes too, in a ComfyUI that the tests know how to find.
         "benchmarks": ({"benchmarks"}, STDLIB | METHOD | HOST | {"nodes", "makeanything", "benchmarks", "tests"}),
     }[folder]

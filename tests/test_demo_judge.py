@@ -23,7 +23,7 @@ def test_true_sequences_are_right_in_everything(name):
         scene, frames = sequence(name, seed)
         assert judge.in_order(frames) >= 7 / 8
         assert judge.monotone(frames) > 0.95
-        assert judge.recognised(name, frames[-1]) == (scene.subject, scene.colour)
+        assert (judge.subject(frames[-1], scene), judge.colour(frames[-1], scene)) == (scene.subject, scene.colour)
         assert judge.distance(frames, name, scene.subject, scene.colour, scene.size) < 20
 
 
@@ -59,7 +59,8 @@ def test_parchment_is_seen(name):
 def test_in_the_style_a_sequence_is_held_against_sequences_in_it(name):
     scene, frames = sequence(name, 0)
     styled = style.on_parchment(frames)
-    assert judge.recognised(name, styled[-1], styled=True) == (scene.subject, scene.colour)
+    seen = judge.subject(styled[-1], scene, styled=True), judge.colour(styled[-1], scene, styled=True)
+    assert seen == (scene.subject, scene.colour)
     asked = name, scene.subject, scene.colour, scene.size
     assert judge.distance(styled, *asked, styled=True) < 20 < judge.distance(styled, *asked)
 

@@ -1,11 +1,13 @@
 """FLUX-nano's parts, its shipped files, and drawing with them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from demo import data, domains, judge, style
+from demo import domains, icons, judge, style
 from demo.nano import GRID, MODELS, STYLE, Nano, heads, read
 from makeanything import serpentine
 from makeanything.autoencoder import COLOUR, PAPER, SCALE, SHIFT, Autoencoder
@@ -13,7 +15,8 @@ from makeanything.domains import find
 from makeanything.files import open_safetensors
 from makeanything.lora_info import trigger_words
 from makeanything.merge import merge
-from makeanything.text_encoder import PAD, TOKENS, TextEncoder, tokenize
+from makeanything.serpentine import Layout
+from makeanything.text_encoder import PAD, TOKENS, WORDS, TextEncoder, tokenize
 
 LORAS = sorted(path.name for path in (MODELS / "loras").glob("*.safetensors"))
 MOST = 40 * 10**6
@@ -27,7 +30,7 @@ def nano() -> Nano:
 
 def split(grid: torch.Tensor, frames: int) -> np.ndarray:
     """Frames of a drawn grid, uint8 (F, s, s, 3)."""
-    return (serpentine.split(grid, data.LAYOUTS[frames])[0] * 255).round().byte().numpy()
+    return (serpentine.split(grid, Layout.of(frames))[0] * 255).round().byte().numpy()
 
 
 def test_the_shipped_files_are_small_and_whole():
@@ -36,9 +39,9 @@ def test_the_shipped_files_are_small_and_whole():
     for path in files:
         with open_safetensors(path) as file:
             assert all(file.get_tensor(key).isfinite().all() for key in file.keys()), path  # noqa: SIM118
-    assert (
-        [d.name for d in heads(9).domains] == [d.name for d in heads(4).domains] == [p.name for p in domains.PROCESSES]
-    )
+    shipped = [domain.name for domain in heads(9).domains]
+    assert shipped == [d.name for d in heads(4).domains] == [p.name for p in domains.PROCESSES][: len(shipped)]
+    assert len(shipped) >= 10
 
 
 @pytest.mark.parametrize("name", [name for name in LORAS if "heads" not in name])
@@ -59,7 +62,7 @@ def test_text_to_process(nano):
         frames = split(nano.draw(domain, domain.name, domain.write_prompt(scene.caption), seed=1), 9)
         order.append(judge.in_order(frames))
         monotone.append(judge.monotone(frames))
-        colours.append(judge.recognised(domain.name, frames[-1])[1] == scene.colour)
+        colours.append(judge.colour(frames[-1], scene) == scene.colour)
     # Frames in random order get 0.5 and 0.5.
     assert np.mean(order) > 0.8
     assert np.mean(monotone) > 0.75
@@ -161,7 +164,9 @@ def test_tokens():
     assert tokenize("") == [PAD] * TOKENS
     assert len(tokenize("word " * 99)) == TOKENS and PAD not in tokenize("word " * 99)
     assert tokenize("3*3 of 9")[:4] == [tokenize(word)[0] for word in ("3", "3", "of", "9")]
-    words = {word for scene in domains.SUBJECTS for word in (*scene.split(), *domains.COLOURS, *domains.SIZES)}
+    texts = [*domains.all_subjects(), *map(icons.word, icons.NAMES), *domains.COLOURS, *domains.SIZES, style.PHRASE]
+    texts += [domain.prompt for p in domains.PROCESSES for domain in (domains.domain(p, Layout.of(n)) for n in (4, 9))]
+    words = {word.lower() for text in texts for word in re.findall(r"\w+", text)}
     assert len({tokenize(word)[0] for word in words}) == len(words)  # no two words of the demo share a row
 
 
@@ -178,3 +183,16 @@ def test_text_encoder_ignores_what_is_not_written():
 def test_other_files_are_no_text_encoder(nano):
     with pytest.raises(ValueError, match="no weights of FLUX-nano's text encoder"):
         TextEncoder.from_state_dict(nano.weights)
+
+
+@pytest.mark.parametrize("rows", [2048, WORDS])
+def test_text_encoders_have_as_many_words_as_their_files(rows):
+    torch.manual_seed(rows)
+    encoder = TextEncoder(rows).eval()
+    again = TextEncoder.from_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again.encode(["a big red house"])[0], encoder.encode(["a big red house"])[0])
+        assert torch.equal(encoder(torch.tensor([tokenize("a cat", rows)]))[1], encoder.encode(["a cat"])[1])
+    state = {**encoder.state_dict(), "words.weight": encoder.words.weight[:, :-1]}
+    with pytest.raises(ValueError, match=r"words\.weight does not match"):
+        TextEncoder.from_state_dict(state)

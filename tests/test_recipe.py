@@ -1,10 +1,12 @@
 """Settings files of the built-in loop: sd-scripts' names and meanings, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from makeanything.asymmetric_lora import AsymmetricLora
 from training.objective import Objective
 from training.recipe import Recipe
 from training.settings import Settings
@@ -109,7 +111,9 @@ def test_the_samplings_of_times(path, sampling, shift, spread):
     assert (recipe.objective.shift, recipe.objective.spread) == (shift, spread)
 
 
-CONFIGS = sorted(path for path in (ROOT / "training/configs").glob("*.toml") if "dataset" not in path.name)
+CONFIGS = sorted(
+    path for path in (ROOT / "training/configs").glob("*.toml") if not re.search("dataset|flux_nano", path.name)
+)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
@@ -176,3 +180,11 @@ def test_missing_settings_and_files_are_named(path, tmp_path):
         Recipe.read("full", path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         Recipe.read("full", tmp_path / "other.toml")
+
+
+def test_the_settings_for_flux_nano_fit_its_files(monkeypatch):
+    """All but the dataset comes with the pack."""
+    monkeypatch.chdir(ROOT)
+    recipe = Recipe.read("heads", ROOT / "training/configs/add_head_flux_nano.toml", ["dataset_config=pyproject.toml"])
+    old = AsymmetricLora.open(recipe.network["add_to"])
+    assert (recipe.rank, recipe.alpha, recipe.passed_over) == (old.rank, old.alpha(), ())

@@ -9,6 +9,7 @@ run that was stopped and resumed ends on the bits of one that was not.  Several 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +29,7 @@ from .recipe import KINDS, Recipe
 from .settings import Settings
 from .stages import prepare
 
-Figures = Mapping[str, float]
+Figures = Mapping[str, float | Tensor]
 """What to show of a batch, by name, such as the loss of each domain in it."""
 
 Loss = Callable[[torch.Generator, int], tuple[Tensor, Figures]]
@@ -74,14 +75,21 @@ def fit(
     bar = tqdm(total=settings.steps, initial=start, desc=title, dynamic_ncols=True, disable=not process.is_main_process)
     if start >= settings.steps:
         bar.write(f"{state} has done its {start} steps; remove it to start anew", file=sys.stderr)
+    # A step's figures are looked at when the next one is under way, so that the device never waits for this process.
+    before: list[Figures] = []
     with _stop_signals() as stopped, bar:
         for done in range(start + 1, settings.steps + 1):
-            shown = _step(trained, optimizer, loss, settings, done - 1)
+            after = _step(trained, optimizer, loss, settings, done - 1)
+            saving = done % settings.save_every == 0 or done == settings.steps
+            shown = _read(before, done - 2)
+            before = after
+            if saving or stopped:
+                shown, before = shown + _read(before, done - 1), []
             reports = gather_object([(bool(stopped), shown)])
             stop = any(stopping for stopping, _ in reports)
             if process.is_main_process:
                 _show(bar, means, [figures for _, shown in reports for figures in shown])
-                if stop or done % settings.save_every == 0 or done == settings.steps:
+                if stop or saving:
                     # The state last: a run that is killed in between does these steps again, and saves again.
                     on_save(done)
                     checkpoint.save(state, trained, optimizer, done)
@@ -106,10 +114,8 @@ def _step(
         torch.manual_seed(generator.initial_seed())
         with _autocast(settings.mixed_precision):
             value, figures = loss(generator, step)
-        if not value.isfinite():
-            raise FloatingPointError(f"the loss of step {step} is {value.item()}; lower the learning rate")
         (value / settings.accumulation).backward()
-        shown.append({"loss": value.item(), **figures})
+        shown.append({"loss": value.detach(), **figures})
     if process.num_processes > 1:
         all_reduce_gradients(trained.values(), reduce, process.device)
     if settings.clip:
@@ -118,7 +124,16 @@ def _step(
     return shown
 
 
-def _show(bar: tqdm, means: dict[str, float], batches: Iterable[Figures]) -> None:
+def _read(shown: Iterable[Figures], step: int) -> list[dict[str, float]]:
+    """A step's figures as numbers.  FloatingPointError when its loss is not finite."""
+    numbers = [{name: float(value) for name, value in figures.items()} for figures in shown]
+    for figures in numbers:
+        if not math.isfinite(figures["loss"]):
+            raise FloatingPointError(f"the loss of step {step} is {figures['loss']}; lower the learning rate")
+    return numbers
+
+
+def _show(bar: tqdm, means: dict[str, float], batches: Iterable[Mapping[str, float]]) -> None:
     """Carry the running means on, each over the batches that have its figure, and show them."""
     for figures in batches:
         for name, value in figures.items():

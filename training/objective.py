@@ -44,9 +44,9 @@ class Objective:
     def draw_times(self, batch: int, tokens: int, generator: torch.Generator) -> Tensor:
         """Times (B,) for grids of this many tokens."""
         if self.spread is None:
-            t = torch.rand(batch, generator=generator)
+            t = torch.rand(batch, generator=generator, device=generator.device)
         else:
-            t = (self.spread * torch.randn(batch, generator=generator)).sigmoid()
+            t = (self.spread * torch.randn(batch, generator=generator, device=generator.device)).sigmoid()
         return flow.shift_time(t, flow.flux_shift(tokens) if self.shift is None else self.shift)
 
     def losses(
@@ -55,14 +55,15 @@ class Objective:
         """Mean squared error of the velocity, per sample (B,), for clean latents (B, C, H, W).
 
         With a layout, its tail is the clean picture and the mean is over the rest.  Everything random is drawn from
-        `generator`, which lives on the CPU, so that a step is the same on every device.
+        `generator`, on its device: with one on the CPU, a step is the same on every device.
         """
         batch, _, height, width = latents.shape
         tokens = (height // LATENTS_PER_TOKEN) * (width // LATENTS_PER_TOKEN)
         t = self.draw_times(batch, tokens, generator).to(latents)
         low, high = self.guidance
-        guidance = low + (high - low) * torch.rand(batch, generator=generator).to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        here = generator.device
+        guidance = low + (high - low) * torch.rand(batch, generator=generator, device=here).to(latents)
+        noise = torch.randn(latents.shape, generator=generator, device=here).to(latents)
         noisy, mask = flow.add_noise(latents, noise, t), torch.ones((), device=latents.device)
         if recraft is not None:
             tail = recraft.box(recraft.tail, height, width)

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +96,8 @@ class AsymmetricLinear(nn.Module):
         down = self._drop(self.lora_down(x)) * (self.scale * route.multiplier)
         if len(set(heads)) == 1:
             return self.lora_ups[heads[0]](down)
-        ups = torch.stack([self.up(head).to(down.dtype) for head in heads])
+        used, place = _groups(heads, down.device)
+        ups = torch.stack([self.up(head) for head in used]).to(down.dtype)[place]
         update = torch.bmm(rearrange(down, "b ... rank -> b (...) rank"), ups.mT)
         return update.reshape(*down.shape[:-1], update.shape[-1])
 
@@ -125,6 +127,13 @@ class AsymmetricLinear(nn.Module):
             kept = torch.rand(shape, device=down.device) >= self.dropout.rank
             down = down * kept / (1 - self.dropout.rank)
         return down
+
+
+@lru_cache(maxsize=4)
+def _groups(heads: tuple[int, ...], device: torch.device) -> tuple[list[int], Tensor]:
+    """The heads in a batch, each once, and the place among them of every sample's; the same for all layers."""
+    used = sorted(set(heads))
+    return used, torch.tensor([used.index(head) for head in heads], device=device)
 
 
 def add_update(module: AsymmetricLinear, route: Route) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
