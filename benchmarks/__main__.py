@@ -37,6 +37,9 @@ SMALL: Mapping[str, Sequence[Make]] = {
     "memory": (lambda rounds: host.table("memory", "MIDDLE", rounds),),
 }
 
+KIT = ROOT / "benchmarks" / "kit" / "README.md"
+"""How the same is measured on a GPU; a section of the whole report."""
+
 STORED = {"bf16": "-", "fp8": "float8_e4m3fn"}
 
 
@@ -62,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 parts.append(str(make(options.rounds)))
             except (OSError, RuntimeError) as error:
                 sys.exit(f"{name}: {error}")
+    if not (options.only or options.full):
+        parts.append(KIT.read_text(encoding="utf-8").rstrip())
     _write("\n\n".join(parts) + "\n", options.output)
 
 

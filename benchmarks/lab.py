@@ -109,17 +109,16 @@ def now() -> float:
 class Lab:
     """A FLUX of a size in ComfyUI, files of heads and LoRAs for it in `folder`, and the nodes that apply them."""
 
+    count = HEADS
+
     def __init__(self, size: Size, folder: Path, stored: str = "") -> None:
         """`stored` names the type the model's weights are kept in; without it, the files'."""
         self.size, self.stored, self.nodes, self.on_gpu = size, stored, load_pack(), not args.cpu
         self.stock = importlib.import_module("nodes").LoraLoaderModelOnly
-        self.hooks = Clock()
-        branch = sys.modules[f"{PACK}.makeanything.branch"].Branch
-        branch.hook = self.hooks.wrap(branch.hook)
+        self.hooks = self._time_hooks()
         folder_paths.add_model_folder_path("loras", str(folder), is_default=True)
         folder_paths.set_temp_directory(str(folder / "temp"))
-        options = {"dtype": getattr(torch, stored)} if stored else {}
-        self.base = comfy.sd.load_diffusion_model_state_dict(self._weights(), model_options=options)
+        self.base = self.load()
         self.dtype = self.base.model.manual_cast_dtype or self.base.model.get_dtype()
         self.heads = self._heads(folder)
         path = folder_paths.get_full_path_or_raise("loras", self.heads)
@@ -128,10 +127,23 @@ class Lab:
         self.loras = [f"lora_{number}.safetensors" for number in range(LORAS)]
         for number, name in enumerate(self.loras):
             write(lora_shapes(size, 0), folder / name, seed=number)
-        for domain in self.domains[:2]:
-            extract(self.lora, domain, folder / self.extracted(domain))
+        self._extract(folder)
         vec = torch.randn(1, size.params.vec_in_dim)
         self.conditioning = [[torch.randn(1, size.text, size.params.context_in_dim), {"pooled_output": vec}]]
+
+    def load(self) -> ModelPatcher:
+        """The FLUX as ComfyUI's loader gives it."""
+        options = {"dtype": getattr(torch, self.stored)} if self.stored else {}
+        return comfy.sd.load_diffusion_model_state_dict(self._weights(), model_options=options)
+
+    def _time_hooks(self) -> Clock:
+        branch, clock = sys.modules[f"{PACK}.makeanything.branch"].Branch, Clock()
+        branch.hook = clock.wrap(branch.hook)
+        return clock
+
+    def _extract(self, folder: Path) -> None:
+        for domain in self.domains[:2]:
+            extract(self.lora, domain, folder / self.extracted(domain))
 
     def _weights(self) -> dict[str, torch.Tensor]:
         if self.size is NANO:
@@ -141,7 +153,7 @@ class Lab:
     def _heads(self, folder: Path) -> str:
         if self.size is NANO:
             return NANO_HEADS
-        write(lora_shapes(self.size, HEADS), folder / "heads.safetensors")
+        write(lora_shapes(self.size, self.count), folder / "heads.safetensors")
         return "heads.safetensors"
 
     def extracted(self, domain: str) -> str:

@@ -81,7 +81,10 @@ def allowed(folder: str) -> tuple[set[str], set[str]]:
         "training": ({"training"}, STDLIB | METHOD | TRAINING | SD_SCRIPTS | {"makeanything", "training"}),
         "demo": ({"demo"}, STDLIB | METHOD | {"makeanything", "training", "demo", "tqdm", "matplotlib", "resvg_py"}),
         # They run the nodes too, in a ComfyUI that the tests know how to find.
-        "benchmarks": ({"benchmarks"}, STDLIB | METHOD | HOST | {"nodes", "makeanything", "benchmarks", "tests"}),
+        "benchmarks": (
+            {"benchmarks"},
+            STDLIB | METHOD | HOST | {"nodes", "comfy_aimdo", "makeanything", "benchmarks", "tests"},
+        ),
     }[folder]
 
 

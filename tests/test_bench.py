@@ -1,5 +1,6 @@
 """What the benchmark makes of its measurements; tests/sd_scripts/test_bench.py measures."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -51,6 +52,17 @@ def test_the_report_is_a_table(fake):
         "| stock | 2000 | 1.000 | 10 | 1.000 |",
         "| 1.5 | 3000 | 1.500 | 45 | 4.500 |",
     ]
+
+
+def test_no_network_is_begun_after_its_time_and_the_rows_are_kept_as_json(fake, tmp_path):
+    out = tmp_path / "training.json"
+    rows = bench.measure(7, [1.5, 0.5], rounds=1, device="tpu", seconds=-1, out=out)
+    assert [row.name for row in rows] == ["stock", "1.5"]
+    found = json.loads(out.read_text())
+    assert [(row["what"], row["time"], row["memory"]) for row in found["rows"]] == [("stock", 1, 1), ("1.5", 1.5, 4.5)]
+    assert found["ended"] == "no"
+    bench.measure(7, [1.5, 0.5], rounds=1, device="tpu", out=out)
+    assert json.loads(out.read_text())["ended"] == "yes"
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,9 @@ def test_the_report_names_its_command_and_no_paths(monkeypatch, tmp_path):
     assert re.match(r"# Benchmarks\n\n`python -m benchmarks --only load --rounds 2 .*` on .+ threads?\. Python 3", text)
     assert "## 2 rounds" in text
     assert str(measure.ROOT) not in text
+    command.main(["-o", str(tmp_path / "whole.md")])
+    assert (tmp_path / "whole.md").read_text().endswith(command.KIT.read_text())
+    assert not text.endswith(command.KIT.read_text())
 
 
 @pytest.mark.skipif(not HOSTS, reason="NO COMFYUI FOUND, SO ITS BENCHMARKS DID NOT RUN: set COMFYUI_PATH to its folder")

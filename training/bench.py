@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import logging
+import math
 import platform
 import shlex
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,15 +51,20 @@ class Row:
         return f"| {self.name} | {self.milliseconds:.0f} | {self.time:.3f} | {mebibytes:.0f} | {self.memory:.3f} |"
 
 
-def measure(size: Size, cases: Sequence[Case], rounds: int, device: str) -> list[Row]:
-    """A row for sd-scripts' own network, and one for each case."""
+def measure(
+    size: Size, cases: Sequence[Case], rounds: int, device: str, seconds: float = math.inf, out: Path | None = None
+) -> list[Row]:
+    """A row for sd-scripts' own network, and one for each case that is begun in this time; `out` gets them as JSON."""
     from .bench_runs import STOCK, Run, make_flux
 
+    start = time.monotonic()
     base = make_flux(size, device=device)
     stock_bytes = Run(base, size, STOCK).peak_bytes()
     stock_times: list[float] = []
-    rows = []
+    rows: list[Row] = []
     for case in cases:
+        if rows and time.monotonic() - start > seconds:
+            break
         gc.collect()
         torch.cuda.empty_cache()
         run = Run(base, size, case)
@@ -69,7 +77,18 @@ def measure(size: Size, cases: Sequence[Case], rounds: int, device: str) -> list
         ratio = statistics.median(ours / theirs for theirs, ours in pairs)
         rows.append(Row(str(case), milliseconds, ratio, used, used / stock_bytes))
         del run, stock
-    return [Row(str(STOCK), 1000 * statistics.median(stock_times), 1.0, stock_bytes, 1.0), *rows]
+        found = [Row(str(STOCK), 1000 * statistics.median(stock_times), 1.0, stock_bytes, 1.0), *rows]
+        if out:
+            _write(found, out, len(rows) == len(cases), size, time.monotonic() - start)
+    return found
+
+
+def _write(rows: Sequence[Row], out: Path, whole: bool, size: Size, seconds: float) -> None:
+    """As the parts of benchmarks/kit write theirs."""
+    named = [{"what": row.name, **{key: value for key, value in asdict(row).items() if key != "name"}} for row in rows]
+    ended = {"ended": "yes" if whole else "no", "seconds": round(seconds, 1)}
+    content = {"part": out.stem, "about": {"size": str(size)}, "rows": named, "notes": [TARGETS], **ended}
+    out.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _pair(stock: Run, run: Run, swap: bool) -> tuple[float, float]:
@@ -108,6 +127,10 @@ def main() -> None:
         prog="python -m training.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="FLUX.1-dev's size, on a CUDA card of 100 GB or more")
+    parser.add_argument("--idle", action="store_true", help="only networks whose idle heads wait on the CPU")
+    parser.add_argument("--blocks", type=int, nargs=2, metavar="N", help="double and single blocks in place of all")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after which no further network is measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="a file to write too, after each network")
     parser.add_argument("--rounds", type=int, default=10, metavar="N", help="pairs of steps for each network")
     parser.add_argument("--sd_scripts", metavar="FOLDER", help="where sd-scripts lies")
     options = parser.parse_args()
@@ -122,7 +145,11 @@ def main() -> None:
         sys.exit(f"{error}\nRun this with the Python of sd-scripts' own environment.")
     logging.disable(logging.INFO)
     size = FULL if options.full else SMALL
-    rows = measure(size, CASES, options.rounds, "cuda" if options.full else "cpu")
+    if options.blocks:
+        size = replace(size, double_blocks=options.blocks[0], single_blocks=options.blocks[1])
+    device = "cuda" if options.full else "cpu"
+    cases = [case for case in CASES if case.idle or not options.idle]
+    rows = measure(size, cases, options.rounds, device, options.seconds, options.json)
     print(f"`python {shlex.join(['-m', 'training.bench', *sys.argv[1:]])}` on {_machine(options.full)}")
     print(f"torch {torch.__version__}, sd-scripts {_commit(folder)}; {size}\n")
     print(report(rows))
