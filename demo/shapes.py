@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .canvas import COLOURS, WHITE, mix
-from .drawing import MASTER, Drawing
+from .drawing import MASTER, Drawing, Place
 
 NONE, BODY, DARK, LIGHT = range(4)  # tones of a label image
 
@@ -203,6 +203,25 @@ class Silhouette(Drawing):
             else:
                 masks.append(np.asarray(image))
         return np.stack(masks)
+
+    def label(self, place: Place, side: int) -> np.ndarray:
+        """Drawn where it stands, so that what reaches a little out of the square is whole."""
+        cx, cy, r = place
+        image = Image.new("L", (side, side))
+        pen = ImageDraw.Draw(image)
+        for tone, points in self._parts:
+            pen.polygon([((cx + r * x) * side, (cy + r * y) * side) for x, y in points], fill=self._numbers[tone])
+        return np.asarray(image)
+
+    @cached_property
+    def main(self) -> int:
+        return self._numbers[BODY]
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        """The number of each tone in a label image."""
+        drawn = [tone for tone, _ in self._parts if tone != NONE]
+        return {NONE: 0, **dict(zip(drawn, map(int, self._merged[0][1:]), strict=True))}
 
     @property
     def colours(self) -> np.ndarray:

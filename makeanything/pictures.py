@@ -20,6 +20,17 @@ Metadata = Mapping[str, str]
 """Texts a saved file carries, by name."""
 
 
+MOST_PIXELS = 120_000_000
+"""Of a picture file, more than cameras have: a few bytes can claim any size."""
+
+
+def check_size(image: Image.Image) -> None:
+    """DecompressionBombError when an opened picture, not decoded yet, is too large."""
+    if image.width * image.height > MOST_PIXELS:
+        size = f"{image.width} x {image.height}"
+        raise Image.DecompressionBombError(f"{size} pixels; at most {MOST_PIXELS:,} are read, so save it smaller")
+
+
 def check(frames: Tensor) -> None:
     """ValueError unless frames are one or more pictures (F, h, w, C) of 1 to 4 channels."""
     if frames.ndim != 4 or 0 in frames.shape or frames.shape[3] > 4:
@@ -60,7 +71,7 @@ def natural(path: Path) -> tuple[list[str | int], str]:
 
 def from_image(image: Image.Image) -> Tensor:
     """A Pillow image as colours (h, w, 3)."""
-    return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)
+    return _floats(image.convert("RGB"))
 
 
 @contextmanager
@@ -71,6 +82,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with Image.open(path) as image:
+            check_size(image)
             yield image
     except UnidentifiedImageError:
         raise ValueError(f"{path.name} is not a picture that can be read; PNG, JPEG and WebP can") from None
@@ -83,8 +95,16 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
 def read(path: str | os.PathLike[str]) -> Tensor:
     """A picture file as colours (h, w, 3); transparency becomes white."""
     with opened(path) as image:
-        rgba = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255
-    return flatten(torch.from_numpy(rgba))
+        if "A" in image.getbands() or "transparency" in image.info:
+            return flatten(_floats(image.convert("RGBA")))
+        return from_image(image)
+
+
+def _floats(image: Image.Image) -> Tensor:
+    """Bytes as values 0..1, in place: of a photograph each copy takes a gigabyte."""
+    values = np.array(image, dtype=np.float32)
+    values /= 255
+    return torch.from_numpy(values)
 
 
 def save_png(

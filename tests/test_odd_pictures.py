@@ -1,6 +1,8 @@
 """Pictures that nobody draws, but that come: empty, tiny, huge, damaged, grey, with NaN; and work that is stopped."""
 
 import math
+import struct
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +18,7 @@ from makeanything.contact_sheet import MOST_LINES, contact_sheet, wrap
 from makeanything.domains import Domain
 from makeanything.sequence import MOST_BYTES, timeline
 from makeanything.serpentine import Layout
+from training.sources import read_picture
 
 SAVE = pytest.mark.parametrize("save", [save_gif, save_webp])
 GRID = Layout(2, 2)
@@ -240,3 +243,16 @@ def test_every_encoded_frame_is_counted(save, tmp_path):
     done = []
     save(frames(5), tmp_path / "a", 2.0, step=done.append)
     assert sum(done) == 5
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(12_000, 11_000), (2**31 - 1, 1)])
+def test_a_few_bytes_that_claim_a_huge_picture_are_not_decoded(tmp_path, size):
+    """The header alone says how large a PNG is: everything behind it is missing here."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", *size, 8, 6, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "a.png").write_bytes(start + struct.pack(">I", 2**30) + b"IDAT")
+    for read in (pictures.read, read_picture):
+        with pytest.raises(ValueError, match=r"a\.png.*(too large|can't be read)") as raised:
+            read(tmp_path / "a.png")
+        assert str(size[0]) in str(raised.value)

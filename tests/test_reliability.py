@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from makeanything import domains, file_names, foreign, lora_header, lora_info, weights_header
+from makeanything import domains, file_names, foreign, lora_header, lora_info, pictures, weights_header
 from training import dataset, head_network, network_options, values
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs/reliability.md").read_text(encoding="utf-8")
@@ -39,6 +39,7 @@ LIMITS = dict(line.strip("| ").split(" | ", 1) for line in TEXT.split("## Limits
             (f"nested {lora_info.JSON_DEPTH} deep", f"{lora_info.JSON_VALUES:,} values"),
         ),
         ("trigger words of a LoRA", (f"{lora_info.MOST_WORDS}, of {lora_info.WORD_CHARACTERS} characters",)),
+        ("a picture file", (f"{pictures.MOST_PIXELS:,} pixels",)),
         (
             "name of a file to write",
             (f"{file_names.PATH_CHARACTERS:,} characters", f"{file_names.PART_BYTES} bytes"),

@@ -15,7 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from makeanything.pictures import from_image, natural, to_bytes
+from makeanything.pictures import check_size, from_image, natural, to_bytes
 from makeanything.recraft import WHITE
 from makeanything.serpentine import Layout, split, split_trimmed
 
@@ -67,6 +67,7 @@ def pictures_in(folder: Path) -> list[Path]:
 def read_picture(path: Path) -> Image.Image:
     """A picture of any depth and colour model in RGB, turned as its EXIF says; what is transparent becomes white."""
     with _reading(path), Image.open(path) as image:
+        check_size(image)
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
@@ -97,6 +98,7 @@ def _folder(path: Path) -> Iterator[Frame]:
 
 def _animation(path: Path) -> Iterator[Frame]:
     with _reading(path), Image.open(path) as image:
+        check_size(image)
         seconds = 0.0
         for number in range(image.n_frames):
             image.seek(number)

@@ -29,6 +29,7 @@ class Fuzzer(ABC):
     """A case is bytes, so that any case can be kept as a small file."""
 
     name: str
+    megabytes = MEGABYTES
 
     def __init__(self, folder: Path) -> None:
         """`folder`: an empty one, for the files of the cases."""
@@ -78,7 +79,7 @@ def fuzz(fuzzer: Fuzzer, seed: int, count: int, first: int = 0) -> Tally:
         except (Exception, TooSlowError) as error:
             tally.escapes.append((number, f"{type(error).__name__}: {str(error)[:300]}"))
         tally.cases += 1
-    if (grown := peak_megabytes() - before) > MEGABYTES:
+    if (grown := peak_megabytes() - before) > fuzzer.megabytes:
         tally.escapes.append((first, f"memory grew by {grown} MB"))
     return tally
 

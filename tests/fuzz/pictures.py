@@ -33,6 +33,8 @@ def draw(kind: str, mode: str) -> bytes:
 
 class PictureFuzzer(Fuzzer):
     name = "pictures"
+    megabytes = 4000
+    """The largest picture that is read takes that much."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
