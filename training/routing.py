@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +32,7 @@ class Route:
 
     heads: tuple[int, ...] = ()
     multiplier: float = 1.0
+    _groups: tuple[object, list[int], Tensor] | None = field(default=None, init=False, repr=False, compare=False)
 
     def of(self, batch: int) -> tuple[int, ...]:
         """The heads of a batch of this many samples.  ValueError when none was chosen, or for another number."""
@@ -41,6 +41,17 @@ class Route:
         if len(self.heads) not in (1, batch):
             raise ValueError(f"heads were chosen for {len(self.heads)} samples, the batch has {batch}")
         return self.heads
+
+    def groups(self, device: torch.device) -> tuple[list[int], Tensor]:
+        """The heads that the samples go through, each once, and the place of every sample's among them, on a device.
+
+        All layers ask for the same, and a copy to the device would hold each of them up.
+        """
+        if self._groups is None or self._groups[0] != (self.heads, device):
+            used = sorted(set(self.heads))
+            place = torch.tensor([used.index(head) for head in self.heads], device=device)
+            self._groups = (self.heads, device), used, place
+        return self._groups[1:]
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,7 @@ class AsymmetricLinear(nn.Module):
         down = self._drop(self.lora_down(x)) * (self.scale * route.multiplier)
         if len(set(heads)) == 1:
             return self.lora_ups[heads[0]](down)
-        used, place = _groups(heads, down.device)
+        used, place = route.groups(down.device)
         ups = torch.stack([self.up(head) for head in used]).to(down.dtype)[place]
         update = torch.bmm(rearrange(down, "b ... rank -> b (...) rank"), ups.mT)
         return update.reshape(*down.shape[:-1], update.shape[-1])
@@ -127,13 +138,6 @@ class AsymmetricLinear(nn.Module):
             kept = torch.rand(shape, device=down.device) >= self.dropout.rank
             down = down * kept / (1 - self.dropout.rank)
         return down
-
-
-@lru_cache(maxsize=4)
-def _groups(heads: tuple[int, ...], device: torch.device) -> tuple[list[int], Tensor]:
-    """The heads in a batch, each once, and the place among them of every sample's; the same for all layers."""
-    used = sorted(set(heads))
-    return used, torch.tensor([used.index(head) for head in heads], device=device)
 
 
 def add_update(module: AsymmetricLinear, route: Route) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -278,7 +279,8 @@ def test_values_no_longer_offered_get_a_sentence(host: Host, state: dict[str, Te
     g.probe("x", apply(g, g.flux()[0], heads="gone.safetensors")[0])
     text = host.fails(g)
     assert "The loras folder has no heads file 'gone.safetensors'; choose one of" in text
-    assert HEADS in text
+    # Long lists are cut.
+    assert HEADS in text or re.search(r"and \d+ more", text)
     g = Graph()
     g.probe("x", apply(g, g.flux()[0], domain="Portrit")[0])
     assert "there is no domain 'Portrit': did you mean 'Portrait'?" in host.fails(g)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -224,7 +225,9 @@ def test_the_list_from_before_a_download_says_to_choose(host: Host, state: dict[
     g = Graph()
     weight(g, "x", apply(g, g.flux()[0], heads="no heads file found")[0])
     text = host.fails(g)
-    assert "Choose a heads file in heads: " in text and HEADS in text and "press R" in text
+    assert "Choose a heads file in heads: " in text and "press R" in text
+    # Long lists are cut.
+    assert HEADS in text or re.search(r"and \d+ more", text)
 
 
 def test_a_second_head_is_named_in_the_log(host: Host, state: dict[str, Tensor]) -> None:
