@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from training.asymmetric_network import plan
 from training.samples import read_heads
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(path for path in (ROOT / "training" / "configs").glob("*.toml") if path.stem != "dataset_example")
+CONFIGS = sorted(
+    path for path in (ROOT / "training" / "configs").glob("*.toml") if not re.search("dataset|flux_nano", path.name)
+)
 EDGE = 96
 TWO = ("--network_args", "domains=Portrait;Emoji")
 PORTRAIT = 'custom_attributes = { domain = "Portrait" }'
