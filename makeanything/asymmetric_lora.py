@@ -63,6 +63,11 @@ class AsymmetricLora:
             return file.read(names, step)
 
     @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return brief(self.path.name)
+
+    @property
     def rank(self) -> int:
         """The largest rank of any layer (the released files have one rank, 64)."""
         return max(layer.rank for layer in self.layers.values())
@@ -85,7 +90,7 @@ class AsymmetricLora:
         try:
             return domains.find(self.domains, domain)
         except ValueError as error:
-            raise ValueError(f"{self.path.name}: {error}") from None
+            raise ValueError(f"{self.name}: {error}") from None
 
     def weights(self, choice: Choice) -> dict[int, float]:
         """Head index -> weight of a choice.  Heads of weight 0 are left out."""
@@ -111,14 +116,14 @@ class AsymmetricLora:
             step(0)
             ups = {head: state.pop(f"{name}.lora_ups.{head}.weight") for head in weights}
             state[f"{name}.lora_up.weight"] = _mix(ups, weights)
-        refuse_nan(self.path.name, state, step)
+        refuse_nan(self.name, state, step)
         return state
 
     def read(self) -> dict[str, Tensor]:
         """Every tensor of the file."""
         parts = ["lora_down.weight", "alpha", *(f"lora_ups.{head}.weight" for head in range(len(self.domains)))]
         state = self._read(f"{name}.{part}" for name in self.layers for part in parts)
-        refuse_nan(self.path.name, state)
+        refuse_nan(self.name, state)
         return state
 
 
@@ -186,13 +191,13 @@ def _named(lora: AsymmetricLora) -> Sequence[Domain]:
 
 def _merge_heads(state: dict[str, Tensor], lora: AsymmetricLora, offset: int, first: AsymmetricLora) -> None:
     if lora.layers != first.layers:
-        raise ValueError(f"{lora.path.name} has other layers or shapes than {first.path.name}")
+        raise ValueError(f"{lora.name} has other layers or shapes than {first.name}")
     for key, tensor in lora.read().items():
         head = parse(key)[1]
         if head is not None:
             state[key.replace(f".lora_ups.{head}.", f".lora_ups.{head + offset}.")] = tensor
         elif not torch.equal(state.setdefault(key, tensor), tensor):
             raise ValueError(
-                f"{lora.path.name} does not share A with {first.path.name} ({key} differs); heads only fit the A they "
+                f"{lora.name} does not share A with {first.name} ({key} differs); heads only fit the A they "
                 "were trained with. Extract them as ordinary LoRAs instead."
             )

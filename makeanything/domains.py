@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ NAME_CHARACTERS = 100
 PROMPT_CHARACTERS = 10_000
 MOST_CELLS = 64
 """Rows, and columns, of a grid that a file describes."""
+
+UNWRITABLE = {"Cc", "Cs", "Zl", "Zp"}
+"""Control characters, halves of pairs, and line ends, as Unicode names their kinds."""
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 
@@ -36,6 +40,8 @@ class Domain:
         name = self.name.strip()
         if not name or name.isdecimal() or _NUMBER.fullmatch(name):
             raise ValueError(f"a domain needs a name that is not a number, got '{brief(self.name)}'")
+        if any(unicodedata.category(letter) in UNWRITABLE for letter in name):
+            raise ValueError(f"the name of domain '{brief(name)}' has letters that can't be shown in a list")
         for what, text, most in (("name", self.name, NAME_CHARACTERS), ("prompt form", self.prompt, PROMPT_CHARACTERS)):
             if len(text) > most:
                 raise ValueError(f"the {what} of domain '{brief(name)}' is longer than {most:,} characters")

@@ -10,6 +10,8 @@ from .foreign import brief
 PART_BYTES = 200
 """Of one name in a path; systems take 255, and numbers, endings and temporary names need room."""
 PATH_CHARACTERS = 1000
+MARK = ".makeanything-"
+"""How the names of unfinished files begin."""
 
 _KEPT_BY_WINDOWS = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
 _NOT_ON_WINDOWS = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
@@ -39,6 +41,8 @@ def check_prefix(prefix: str) -> None:
 def _problem_of_part(part: str) -> str:
     if part == "..":
         return "it goes up with '..'"
+    if part.startswith(MARK):
+        return f"names that begin with {MARK} are those of unfinished files"
     if part[-1] in ". ":
         return f"'{brief(part)}' ends in a dot or a space, which Windows leaves out"
     if _NOT_ON_WINDOWS.search(part):

@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-MARK = ".makeanything-"
-"""How the names of unfinished files begin."""
+from .file_names import MARK
+from .foreign import brief
+
 DAY = 24 * 60 * 60
 """Seconds after which nobody is still writing a file; more than the clocks of two computers differ by."""
 
@@ -57,7 +58,7 @@ def saving(path: str | os.PathLike[str]) -> Iterator[None]:
     except NotSavedError:
         raise
     except (OSError, SafetensorError) as error:
-        raise NotSavedError(f"{Path(path).name} can't be saved: {_reason(error)}") from error
+        raise NotSavedError(f"{brief(Path(path).name)} can't be saved: {_reason(error)}") from error
 
 
 def make_folder(folder: Path) -> None:

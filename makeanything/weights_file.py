@@ -25,7 +25,7 @@ class WeightsFile:
     """An open file whose header was read: `entries` of its tensors by name, `metadata`."""
 
     def __init__(self, file: FileIO, path: Path) -> None:
-        self.path, self.name = path, path.name
+        self.path, self.name = path, brief(path.name)
         self._file = file
         self._stamp = _stamp(file)
         self._data, raw = _read_header(file, self._stamp[0])
@@ -89,7 +89,7 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[WeightsFile]:
         try:
             weights = _read(file, path)
         except OSError as error:
-            raise _without_path(error, path.name) from None
+            raise _without_path(error, brief(path.name)) from None
         yield weights
 
 
@@ -99,7 +99,7 @@ def _read(file: FileIO, path: Path) -> WeightsFile:
     except (ValueError, EOFError) as error:
         file.seek(0)
         problem = diagnose(file.read(32), _stamp(file)[0], "" if isinstance(error, EOFError) else str(error))
-        raise ValueError(f"{path.name} is not a readable safetensors file: {problem}") from None
+        raise ValueError(f"{brief(path.name)} is not a readable safetensors file: {problem}") from None
 
 
 def names_heads(path: str | os.PathLike[str]) -> bool:
@@ -115,11 +115,11 @@ def names_heads(path: str | os.PathLike[str]) -> bool:
 def _open(path: Path) -> Iterator[FileIO]:
     # Opening a pipe would wait for its writer.
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path.name}")
+        raise FileNotFoundError(f"there is no file {brief(path.name)}")
     try:
         file = path.open("rb", buffering=0)
     except OSError as error:
-        raise _without_path(error, path.name) from None
+        raise _without_path(error, brief(path.name)) from None
     with file:
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)

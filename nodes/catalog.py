@@ -83,7 +83,7 @@ def _read_domains(path: str) -> tuple[Domain, ...]:
         return ()
     except Exception:
         # Without this, one file that nobody thought of takes every list, and the nodes that have one, with it.
-        logging.exception("MakeAnything: %s is left out of the lists of heads files", Path(path).name)
+        logging.exception("MakeAnything: %s is left out of the lists of heads files", brief(Path(path).name))
         return ()
 
 
@@ -120,7 +120,7 @@ def choose(lora: AsymmetricLora, domain: str) -> Domain:
         for name, domains in heads_files().items():
             if wanted in (known.name.strip().casefold() for known in domains):
                 raise ValueError(
-                    f"{lora.path.name} has no domain '{brief(domain)}', but {name} has it: choose that file in heads."
+                    f"{lora.name} has no domain '{brief(domain)}', but {brief(name)} has it: choose that file in heads."
                 ) from None
         raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
@@ -92,18 +93,23 @@ def _name(lora: AsymmetricLora, domain: str, file_name: str) -> Path:
 def _place(name: Path) -> Path:
     """Where a file of this name lies, in the first of the loras folders that has one; else where it is to be."""
     folders = folder_paths.get_folder_paths(LORAS)
-    return next((path for folder in folders if (path := Path(folder, name)).exists()), Path(folders[0], name))
+    # A link counts also while the disk it leads to is away.
+    return next((path for folder in folders if os.path.lexists(path := Path(folder, name))), Path(folders[0], name))
 
 
 def _check_free(path: Path, name: Path, overwrite: bool) -> None:
     """ValueError unless a file may be written there.  The host looks through several folders, and a file in the first
     hides those of its name in the others."""
-    if not path.exists():
+    # Some systems don't tell capitals from small letters.
+    offered = {known.replace("\\", "/").casefold() for known in folder_paths.get_filename_list(LORAS)}
+    if not os.path.lexists(path) and name.as_posix().casefold() not in offered:
         return
     if names_heads(path):
         raise ValueError(f"{name} is a heads file, with all its heads; choose another file_name.")
-    if not path.is_file() or path != Path(folder_paths.get_folder_paths(LORAS)[0], name):
+    if path != Path(folder_paths.get_folder_paths(LORAS)[0], name):
         raise ValueError(f"Another of ComfyUI's loras folders already has {name}; choose another file_name.")
+    if not path.is_file():
+        raise ValueError(f"The loras folder has something else of the name {name}; choose another file_name.")
     if not overwrite:
         raise ValueError(
             f"The loras folder already has {name}, and it is not this head; choose another file_name, or turn "

@@ -16,7 +16,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..makeanything.branch import Branch, Branches
-from ..makeanything.foreign import ECHO, brief, name_list
+from ..makeanything.foreign import ECHO, NAMED, brief, name_list
 from ..makeanything.lora_info import layer_of
 from .branch import add_branches, dtype_of
 from .models import linear_shape
@@ -65,7 +65,7 @@ def apply_lora(
     """(model, clip, report) with the LoRA applied to what is there: as the stock loader does it, or, where `way` says
     so, beside the model's weights."""
     if not lora.model and not lora.clip:
-        return model, clip, f"{lora.name}: {OFF}"
+        return model, clip, f"{brief(lora.name, NAMED)}: {OFF}"
     with lora.open() as file:
         state = file.read(file.entries)
     try:
@@ -73,7 +73,9 @@ def apply_lora(
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         # The host's loader takes a file's word for what is in it.
         cause = f"{type(error).__name__}: {brief(str(error))}"
-        raise ValueError(f"{lora.name} can't be applied, ComfyUI can't make sense of its layers ({cause}).") from error
+        raise ValueError(
+            f"{brief(lora.name)} can't be applied, ComfyUI can't make sense of its layers ({cause})."
+        ) from error
 
 
 def _apply(
@@ -156,7 +158,7 @@ def _report(state: Mapping[str, Any], lora: StackedLora, sides: Sequence[Side], 
     known = on | off
     layers = {layer_of(key, known) for key in state} - (off - on)
     missing = sorted(layers - {layer for side in sides for layer in side.applied()})
-    text = f"{lora.name}: {len(layers) - len(missing)} of {len(layers)} layers applied"
+    text = f"{brief(lora.name, NAMED)}: {len(layers) - len(missing)} of {len(layers)} layers applied"
     text += f" (model {_strength(lora.model)}, clip {_strength(lora.clip)})"
     if kept:
         text += f"; in the weights, as a branch can't hold them: {kept}"

@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..makeanything.foreign import kind, need
+from ..makeanything.foreign import NAMED, brief, kind, need
 from ..makeanything.lora_info import trigger_words
 from .catalog import lora_files, stamp
 from .lora_files import apply_lora
@@ -95,7 +95,7 @@ def _apply_all(
     """(model, clip, report).  An output whose input is not wired stops what it is wired to, saying why."""
     lines = []
     if model is None and clip is None:
-        lines = [f"{lora.name}: in the stack; wire a MODEL or a CLIP to apply it" for lora in stack]
+        lines = [f"{brief(lora.name, NAMED)}: in the stack; wire a MODEL or a CLIP to apply it" for lora in stack]
     else:
         for lora in stack:
             model, clip, line = apply_lora(model, clip, lora, way)

@@ -48,12 +48,12 @@ def apply_head(
     fitting = {name: keys[name] for name, layer in lora.layers.items() if _fits(model, keys.get(name), layer)}
     if not fitting:
         raise ValueError(
-            f"None of the {len(lora.layers)} layers of {lora.path.name} fits this model, so nothing can be applied; "
+            f"None of the {len(lora.layers)} layers of {lora.name} fits this model, so nothing can be applied; "
             "was it trained for another FLUX?"
         )
     if len(fitting) < len(lora.layers):
         text = "MakeAnything: only %d of the %d layers of %s fit the model, the others do nothing"
-        logging.warning(text, len(fitting), len(lora.layers), lora.path.name)
+        logging.warning(text, len(fitting), len(lora.layers), lora.name)
     if strength == 0:
         return model.clone()
     state = lora.select(choice, ask)
@@ -66,7 +66,7 @@ def apply_head(
         add_branches(applied, Branches(branches))
     else:
         applied.add_patches({key: _adapter(state, name) for name, key in fitting.items()}, strength)
-    _note_head(applied, f"{' + '.join(_names(lora, choice))} ({lora.path.name})")
+    _note_head(applied, f"{' + '.join(_names(lora, choice))} ({lora.name})")
     return applied
 
 

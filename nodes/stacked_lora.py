@@ -47,7 +47,7 @@ class StackedLora:
         with open_weights(self.path) as file:
             if any(".lora_ups." in key for key in file.entries):
                 raise ValueError(
-                    f"{self.name} is an asymmetric LoRA with a head for each domain, which a LoRA stack can't apply; "
-                    "choose it in Apply Domain Head instead."
+                    f"{brief(self.name)} is an asymmetric LoRA with a head for each domain, which a LoRA stack can't "
+                    "apply; choose it in Apply Domain Head instead."
                 )
             yield file

@@ -151,3 +151,11 @@ def test_a_prompt_needs_a_subject(subject):
 def test_a_number_is_no_name():
     with pytest.raises(ValueError, match="a name that is not a number, got '3'"):
         Domain.of("3", 9, "counting")
+
+
+def test_names_can_be_shown_in_a_list():
+    for name in ("a\nb", "a\x1b[31m", "half \ud83d", "line\u2028end"):
+        with pytest.raises(ValueError, match="can't be shown in a list"):
+            Domain(name, Layout(3, 3), "{subject}")
+    for name in ("日本画", "Émaux", "👩\u200d🎨"):
+        assert Domain(name, Layout(3, 3), "{subject}").name == name

@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -98,6 +99,52 @@ def test_every_odd_file_gets_a_sentence(host: Host, loras: Path, odd: list[str])
             assert text.count("ж") <= 200
             assert len(text) < 700
             assert not any(word in text for word in ("KeyError", "Traceback", "Recursion", "SafetensorError"))
+
+
+NAMES_OF_BYTES = (
+    b"odd_\xff\xfe.safetensors",
+    b"odd_new\nline\x1b[31m\r.safetensors",
+    b"odd_" + 230 * b"x" + b".safetensors",
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("raw", NAMES_OF_BYTES, ids=["no text", "control characters", "long"])
+@pytest.mark.parametrize("heads", [True, False])
+def test_odd_names_of_files_end_no_queue_and_fill_no_message(host: Host, loras: Path, raw: bytes, heads: bool) -> None:
+    """The host prints our messages: half of a character in one ended the thread that runs prompts, for good."""
+    name = os.fsdecode(raw)
+    path = loras / name
+    tiny.save_heads(loras / "odd_wide.safetensors", replace(tiny.PARAMS, hidden_size=256)) if heads else save_file(
+        {f"{LAYER}.lora_up.weight": torch.ones(128, 2)}, loras / "odd_wide.safetensors"
+    )
+    (loras / "odd_wide.safetensors").rename(path)
+    _, reply = get(host, f"/makeanything/lora?name={quote(raw)}")
+    g, h = Graph(), Graph()
+    weight(g, "x", stack(g, name))
+    weight(h, "x", h.add("MakeAnythingApplyDomainHead", model=h.flux()[0], heads=name, domain="1", strength=1.0)[0])
+    for text in (host.fails(g), host.fails(h), json.dumps(reply, ensure_ascii=False)):
+        assert text.isprintable()
+        assert text.count("x") < 130
+        text.encode()
+    well = Graph()
+    weight(well, "x", stack(well, "none"))
+    assert host.run(well)["x"].isfinite().all()
+
+
+def test_a_link_that_leads_nowhere_stays(host: Host, loras: Path) -> None:
+    link = loras / "odd_link.safetensors"
+    link.symlink_to("/nowhere/mine.safetensors")
+    g = Graph()
+    extract(g, "odd_link")
+    assert "The loras folder has something else of the name odd_link.safetensors" in host.fails(g)
+    assert link.is_symlink()
+
+
+def test_capitals_do_not_make_another_name(host: Host, loras: Path) -> None:
+    g = Graph()
+    extract(g, HEADS.removesuffix(".safetensors").upper())
+    assert "choose another file_name" in host.fails(g)
 
 
 def test_a_lora_that_the_host_chokes_on_is_named(host: Host, loras: Path) -> None:
