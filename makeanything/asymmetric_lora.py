@@ -172,8 +172,7 @@ def join(loras: Sequence[AsymmetricLora], path: str | os.PathLike[str]) -> None:
     """Write one file with the heads of several files that share A, in the order given."""
     heads = [domain for lora in loras for domain in _named(lora)]
     check_names(heads)
-    state: dict[str, Tensor] = {}
-    offset = 0
+    state, offset = dict[str, Tensor](), 0
     for lora in loras:
         _merge_heads(state, lora, offset, loras[0])
         offset += len(lora.domains)
@@ -197,7 +196,5 @@ def _merge_heads(state: dict[str, Tensor], lora: AsymmetricLora, offset: int, fi
         if head is not None:
             state[key.replace(f".lora_ups.{head}.", f".lora_ups.{head + offset}.")] = tensor
         elif not torch.equal(state.setdefault(key, tensor), tensor):
-            raise ValueError(
-                f"{lora.name} does not share A with {first.name} ({key} differs); heads only fit the A they "
-                "were trained with. Extract them as ordinary LoRAs instead."
-            )
+            problem = f"{lora.name} does not share A with {first.name} ({key} differs); heads only fit the A they were"
+            raise ValueError(f"{problem} trained with. Extract them as ordinary LoRAs instead.")
