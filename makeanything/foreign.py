@@ -69,11 +69,12 @@ def need(value: Any, wanted: type | tuple[type, ...], name: str) -> None:
         )
 
 
-def parse_json(text: str | bytes, depth: int, most: int) -> Any:
+def parse_json(text: str | bytes, depth: int, most: int, *, lenient: bool = False) -> Any:
     """JSON in UTF-8 whose lists and objects lie at most `depth` deep and hold at most `most` values together.
 
-    ValueError, also for what only some parsers take: a name twice in an object, NaN, half of a surrogate pair.  Nothing
-    is parsed before it is known to be within the bounds: json recurses, and an empty list of 2 bytes takes 56.
+    ValueError, also for what only some parsers take: a name twice in an object and NaN (unless `lenient`, as Python's
+    own parser is), half of a surrogate pair.  Nothing is parsed before it is known to be within the bounds: json
+    recurses, and an empty list of 2 bytes takes 56.
     """
     raw = text if isinstance(text, bytes) else text.encode()
     outside = re.sub(rb'"[^"]*"', b"", raw.replace(rb"\\", b"").replace(rb"\"", b""))
@@ -83,7 +84,8 @@ def parse_json(text: str | bytes, depth: int, most: int) -> Any:
     steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
     if steps.size and steps.cumsum().max() > depth:
         raise ValueError(f"it is nested more than {depth} deep")
-    value = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_int=_whole)
+    unique, constant = (None, None) if lenient else (_unique, _no_number)
+    value = json.loads(raw.decode(), object_pairs_hook=unique, parse_constant=constant, parse_int=_whole)
     if rb"\u" in raw:
         json.dumps(value, ensure_ascii=False).encode()
     return value

@@ -40,13 +40,17 @@ def trigger_words(metadata: Mapping[str, str]) -> list[str]:
 
 
 def _split(text: str) -> list[str]:
+    """Of the start of the text, which holds as many words as are kept; a word that the cut goes through is none."""
+    most = MOST_WORDS * (WORD_CHARACTERS + 2)
+    if len(text) > most:
+        text = text[:most].rpartition(",")[0]
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _json(metadata: Mapping[str, str], key: str) -> object:
-    """The header holds text only; anyone's file may hold anything in it."""
+    """The header holds text only; anyone's file may hold anything in it, and kohya's trainers write NaN."""
     try:
-        return parse_json(metadata.get(key, ""), JSON_DEPTH, JSON_VALUES)
+        return parse_json(metadata.get(key, ""), JSON_DEPTH, JSON_VALUES, lenient=True)
     except ValueError:
         return None
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import Embedding, LayerNorm, Linear, Parameter, Sequential, TransformerEncoder, TransformerEncoderLayer
 
 from .foreign import brief
+from .weights_header import WEIGHTS
 
 TOKENS = 24
 """Length of every prompt in tokens: longer ones are cut, shorter ones padded with PAD."""
@@ -73,6 +74,8 @@ class TextEncoder(nn.Module):
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> TextEncoder:
         """The encoder whose weights these are, in float32; ValueError when they are something else."""
         check_shapes({key: tuple(value.shape) for key, value in state.items()})
+        if odd := [key for key, value in state.items() if value.dtype not in WEIGHTS.values()]:
+            raise ValueError(f"these are no weights of FLUX-nano's text encoder: {brief(odd[0])} is of another type")
         encoder = cls(state["words.weight"].shape[0])
         encoder.load_state_dict({key: value.float() for key, value in state.items()})
         return encoder.eval()

@@ -25,8 +25,9 @@ _SOURCE = "https://huggingface.co/showlab/makeanything"
 Files = Mapping[str, tuple[Domain, ...]]
 """Name of a heads file in the loras folder -> its domains."""
 
-_seen: dict[str, tuple[str, tuple[Domain, ...]]] = {}
-"""Path -> (stamp, domains; empty for other files)."""
+_seen: dict[tuple[int, int] | str, tuple[str, tuple[Domain, ...]]] = {}
+"""File -> (stamp, domains; empty for other files).  By the system's number of the file: with a link to the folder in
+itself the host lists every file 41 times."""
 
 
 def is_safetensors(name: str) -> bool:
@@ -68,11 +69,20 @@ def heads_files() -> Files:
 
 def domains_in(path: str) -> tuple[Domain, ...]:
     """The domains in a file; empty when it is no (readable) asymmetric LoRA."""
-    now = file_stamp(path)
-    known = _seen.get(path)
+    now, number = file_stamp(path), _number(path)
+    known = _seen.get(number)
     if known is None or known[0] != now:
-        known = _seen[path] = (now, _read_domains(path))
+        known = _seen[number] = (now, _read_domains(path))
     return known[1]
+
+
+def _number(path: str) -> tuple[int, int] | str:
+    """The same for all names of one file; the path itself where the system numbers no files."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return path
+    return (stat.st_dev, stat.st_ino) if stat.st_ino else path
 
 
 def _read_domains(path: str) -> tuple[Domain, ...]:

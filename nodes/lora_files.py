@@ -12,16 +12,19 @@ import comfy.lora_convert
 import comfy.sd
 import comfy.utils
 import torch
+from comfy.model_management import get_free_memory
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..makeanything.branch import Branch, Branches
 from ..makeanything.foreign import ECHO, NAMED, brief, name_list
 from ..makeanything.lora_info import layer_of
+from ..makeanything.weights_file import WeightsFile
 from .branch import add_branches, dtype_of
 from .models import linear_shape
 from .patching import goes_beside
 from .stacked_lora import StackedLora
+from .stopping import ask
 
 NAMES_SHOWN = 10
 OFF = "off (strength 0)"
@@ -67,7 +70,8 @@ def apply_lora(
     if not lora.model and not lora.clip:
         return model, clip, f"{brief(lora.name, NAMED)}: {OFF}"
     with lora.open() as file:
-        state = file.read(file.entries)
+        _need_memory(file)
+        state = file.read(file.entries, ask)
     try:
         return _apply(state, model, clip, lora, way)
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -76,6 +80,17 @@ def apply_lora(
         raise ValueError(
             f"{brief(lora.name)} can't be applied, ComfyUI can't make sense of its layers ({cause})."
         ) from error
+
+
+def _need_memory(file: WeightsFile) -> None:
+    """ValueError for a file that does not fit: the system would end the whole host while it is read."""
+    size = sum(entry.end - entry.start for entry in file.entries.values())
+    free = get_free_memory(torch.device("cpu"))
+    if size > free:
+        raise ValueError(
+            f"{file.name} needs {size / 2**30:.2f} GiB of memory, and {free / 2**30:.2f} GiB are free; "
+            "is it a whole model, not a LoRA?"
+        )
 
 
 def _apply(

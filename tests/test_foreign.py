@@ -40,6 +40,14 @@ def test_json_within_bounds_is_json(value):
     assert parse_json(json.dumps(value, ensure_ascii=False).encode(), 4, 6) == value
 
 
+def test_what_trainers_write_is_read_leniently():
+    value = parse_json('{"a": NaN, "b": 1, "b": 2}', 4, 6, lenient=True)
+    assert math.isnan(value.pop("a"))
+    assert value == {"b": 2}
+    with pytest.raises(ValueError, match="nested"):
+        parse_json("[" * 5 + "]" * 5, 4, 6, lenient=True)
+
+
 def test_minus_zero_is_no_whole_number():
     assert isinstance(parse_json("[-0, 0]", 4, 6)[0], float)
 

@@ -21,7 +21,7 @@ SHARE = 0.5
 def no_limits(monkeypatch):
     """Python's own JSON parser, as it was used before."""
     for module in (lora_header, lora_info):
-        monkeypatch.setattr(module, "parse_json", lambda text, *_: json.loads(text))
+        monkeypatch.setattr(module, "parse_json", lambda text, *_, **__: json.loads(text))
 
 
 @pytest.mark.filterwarnings("ignore")

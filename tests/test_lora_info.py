@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from makeanything.lora_info import layer_of, trigger_words
+from makeanything import lora_info
+from makeanything.lora_info import MOST_WORDS, WORD_CHARACTERS, layer_of, trigger_words
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,29 @@ from makeanything.lora_info import layer_of, trigger_words
 )
 def test_trigger_words(metadata: dict[str, str], words: list[str]) -> None:
     assert trigger_words(metadata) == words
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"bucket_info":{"mean_img_ar_error":NaN},"subsets":[{"class_tokens":"sks dog"}]}]',
+        '[{"subsets":[],"subsets":[{"class_tokens":"sks dog"}]}]',
+    ],
+)
+def test_what_kohya_writes_and_json_has_not(text: str) -> None:
+    assert trigger_words({"ss_datasets": text}) == ["sks dog"]
+
+
+@pytest.mark.parametrize("words_of", [lora_info._split, lora_info._trained])
+def test_no_more_words_are_made_than_are_needed(words_of) -> None:
+    assert MOST_WORDS <= len(words_of("a," * 10**6)) < MOST_WORDS * (WORD_CHARACTERS + 2)
+
+
+def test_a_word_that_is_cut_is_none() -> None:
+    text = "ink," + ", " * 10**5 + "x" * 10**6
+    assert trigger_words({"modelspec.trigger_phrase": text}) == ["ink"]
+    words = ["x" * (WORD_CHARACTERS - 3) + f"{n:03}" for n in range(MOST_WORDS + 50)]
+    assert trigger_words({"modelspec.trigger_phrase": ", ".join(words)}) == words[:MOST_WORDS]
 
 
 def test_the_best_source_wins() -> None:

@@ -196,3 +196,13 @@ def test_text_encoders_have_as_many_words_as_their_files(rows):
     state = {**encoder.state_dict(), "words.weight": encoder.words.weight[:, :-1]}
     with pytest.raises(ValueError, match=r"words\.weight does not match"):
         TextEncoder.from_state_dict(state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint16, torch.complex64])
+def test_types_that_weights_never_have_are_no_text_encoder(dtype):
+    state = TextEncoder(2).state_dict()
+    state["places"] = state["places"].to(dtype)
+    with pytest.raises(
+        ValueError, match=r"^these are no weights of FLUX-nano's text encoder: places is of another type$"
+    ):
+        TextEncoder.from_state_dict(state)

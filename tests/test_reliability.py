@@ -25,6 +25,7 @@ LIMITS = dict(line.strip("| ").split(" | ", 1) for line in TEXT.split("## Limits
         ),
         ("name of a tensor", (f"1 to {weights_header.NAME_CHARACTERS} characters",)),
         ("a tensor", (f"{weights_header.AXES} axes", ", ".join(weights_header.DTYPES))),
+        ("a tensor of a heads file", (", ".join(weights_header.WEIGHTS),)),
         ("heads of a file", (f"{lora_header.HEADS:,},",)),
         ("domains in a header", (f"{lora_header.HEADER_DEPTH} deep", f"{16 * lora_header.HEADS:,} values")),
         (

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from makeanything import weights_file
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.weights_file import names_heads, open_weights
-from makeanything.weights_header import AXES, HEADER_BYTES, NAME_CHARACTERS, TENSORS
+from makeanything.weights_header import AXES, DTYPES, HEADER_BYTES, NAME_CHARACTERS, TENSORS, WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 NANO = sorted((ROOT / "models").glob("*/*.safetensors"))
@@ -51,7 +51,7 @@ def test_what_the_library_reads(path):
     assert all(found[key].dtype == wanted[key].dtype and torch.equal(found[key], wanted[key]) for key in wanted)
 
 
-@pytest.mark.parametrize("name", weights_file.DTYPES)
+@pytest.mark.parametrize("name", WEIGHTS)
 def test_every_type_of_weights(name, tmp_path):
     dtype = weights_file.DTYPES[name]
     wanted = {"a": torch.arange(-3, 3).reshape(2, 3).to(dtype), "scalar": torch.tensor(2).to(dtype)}
@@ -63,11 +63,34 @@ def test_every_type_of_weights(name, tmp_path):
     assert all(found[key].dtype == dtype and torch.equal(found[key].float(), wanted[key].float()) for key in wanted)
 
 
+@pytest.mark.parametrize("name", DTYPES.keys() - WEIGHTS.keys())
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_lora_may_hold_anything_beside_its_weights(name, count, tmp_path):
+    size = DTYPES[name].itemsize * count
+    header = {"z": entry(), "a": entry((count,), name, (4, 4 + size)), "b": entry((0, 2), "F32", (4, 4))}
+    with open_weights(write(tmp_path / "x.safetensors", {"__metadata__": None, **header}, 4 + size)) as file:
+        assert file.metadata == {}
+        found = file.read(file.entries)
+    wanted = load_file(tmp_path / "x.safetensors")
+    assert found.keys() == wanted.keys()
+    for key, tensor in found.items():
+        assert (tensor.dtype, tensor.shape) == (wanted[key].dtype, wanted[key].shape)
+        assert torch.equal(tensor.view(torch.uint8), wanted[key].view(torch.uint8))
+
+
+UP = "a.lora_ups.0.weight"
 REFUSED = {
-    "types that weights never have": ({"a": entry((1,), "U16", (0, 2))}, 2, "a is of type U16, no type of weights"),
-    "complex numbers": ({"a": entry((1,), "C64", (0, 8))}, 8, "a is of type C64"),
+    "types that weights never have": ({UP: entry((1,), "U16", (0, 2))}, 2, f"{UP} is of type U16, no type of weights"),
+    "complex numbers": ({UP: entry((1,), "C64", (0, 8))}, 8, f"{UP} is of type C64, no type of weights"),
+    "a type that nobody knows": ({"a": entry((1,), "F4")}, 4, "a is of type F4, no type that is known here"),
     "a type that is no text": ({"a": entry((1,), [])}, 4, "a is of type a list"),
-    "no elements": ({"a": entry((3, 0), "F32", (0, 0))}, 0, "a has no elements"),
+    "no elements": ({UP: entry((3, 0), "F32", (0, 0))}, 0, f"{UP} has no elements"),
+    "an alpha of no elements": (
+        {UP: entry(), "a.alpha": entry((0,), "F32", (4, 4))},
+        4,
+        "a.alpha has no elements",
+    ),
+    "huge edges beside none": ({"a": entry((2**61, 2**61, 0), "F32", (0, 0))}, 0, "a has a shape that is too large"),
     "an edge that can't be": ({"a": entry((-1,))}, 4, "a has a shape or place that can't be"),
     "a huge edge": ({"a": entry((2**63,))}, 4, "a has a shape or place that can't be"),
     "true as an edge": ({"a": entry((True,))}, 4, "a has a shape or place that can't be"),

@@ -54,6 +54,34 @@ def save_parts(folder: Path) -> str:
     return "parts.safetensors"
 
 
+def test_a_file_that_does_not_fit_is_not_read(
+    comfy: Any, folder: Path, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = importlib.import_module(f"{PACK}.nodes.lora_files")
+    monkeypatch.setattr(files, "get_free_memory", lambda device: 5, raising=False)
+    with pytest.raises(ValueError, match=r"^plain.safetensors needs 0.\d\d GiB of memory, and 0.00 GiB are free"):
+        stacked(base, folder, "plain.safetensors", 1.0, "patch")
+
+
+def test_cancel_ends_the_reading(comfy: Any, folder: Path, base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    management = comfy.model_management
+    management.interrupt_current_processing(True)
+    with pytest.raises(management.InterruptProcessingException):
+        stacked(base, folder, "plain.safetensors", 1.0, "patch")
+    assert not management.processing_interrupted()
+
+
+def test_a_lora_with_odd_tensors_is_applied(comfy: Any, folder: Path, base: Any) -> None:
+    """Some trainers leave notes beside the weights; the host's own loader passes over them."""
+    state = load_file(folder / "plain.safetensors")
+    notes = {"seen": torch.tensor([True]), "step": torch.tensor([7], dtype=torch.uint32), "none": torch.empty(0)}
+    save_file(state | notes, folder / "noted.safetensors")
+    model, report = stacked(base, folder, "noted.safetensors", 1.0, "patch")
+    wanted, _ = stacked(base, folder, "plain.safetensors", 1.0, "patch")
+    assert "not applied: none, seen, step" in report
+    assert torch.equal(sample(comfy, model), sample(comfy, wanted))
+
+
 @pytest.mark.parametrize("strength", [1.0, -0.37])
 def test_a_lora_beside_the_weights_is_the_patched_lora(
     comfy: Any, folder: Path, base: Any, record: dict, strength: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import urllib.error
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from . import tiny
+from .in_process import PACK as HERE
 from .server import PACK, Graph, Host
 
 FOUND = Path(__file__).resolve().parents[1] / "fuzz/found"
@@ -153,6 +155,22 @@ def test_a_lora_that_the_host_chokes_on_is_named(host: Host, loras: Path) -> Non
     g = Graph()
     weight(g, "x", stack(g, name))
     assert f"{name} can't be applied, ComfyUI can't make sense of its layers (" in host.fails(g)
+
+
+def test_a_file_is_read_once_under_all_its_names(comfy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link to the folder in itself gives every file 41 names."""
+    catalog = importlib.import_module(f"{HERE}.nodes.catalog")
+    read, reads = catalog._read_domains, []
+    monkeypatch.setattr(catalog, "_read_domains", lambda path: reads.append(path) or read(path))
+    tiny.save_heads(tmp_path / HEADS)
+    (tmp_path / "again").symlink_to(tmp_path)
+    names = [str(tmp_path / "again/" / ("again/" * n) / HEADS) for n in range(5)]
+    assert len({catalog.domains_in(name) for name in names}) == 1
+    assert len(reads) == 1
+    os.utime(tmp_path / HEADS, ns=(1, 1))
+    assert catalog.domains_in(names[0])
+    assert len(reads) == 2
+    assert catalog.domains_in(str(tmp_path / "gone.safetensors")) == ()
 
 
 # Extract Head
