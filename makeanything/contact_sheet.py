@@ -10,6 +10,7 @@ from itertools import islice
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .foreign import within
 from .pictures import check, flatten, from_image, to_bytes
 from .steps import Step, go_on
 
@@ -17,6 +18,8 @@ from .steps import Step, go_on
 PAPER = (236, 236, 236)
 INK = (32, 32, 32)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+MOST_COLUMNS = 64
+"""More are taken where there are as many frames."""
 MOST_LINES = 100
 """Lines of a caption; longer ones are cut, and end in dots."""
 
@@ -27,12 +30,14 @@ def contact_sheet(
     """Frames (F, h, w, C) on one page (H, W, 3), left to right and top to bottom.
 
     `columns`: 0 chooses about as many as rows.  `captions`: one a frame, first frame first; missing and empty ones
-    leave their frame without.  Numbers count from 1.  ValueError if there are more captions than frames.
+    leave their frame without.  Numbers count from 1.  ValueError if there are more captions than frames,
+    or `columns` is below 0.
     """
     check(frames)
     count, height, width, _ = frames.shape
     if len(captions) > count:
         raise ValueError(f"{len(captions)} captions were given for {count} frames; write one line a frame")
+    columns = within(columns, 0, max(MOST_COLUMNS, count), "columns")
     columns = min(columns or math.ceil(math.sqrt(count)), count)
     size = max(width // 18, 12)
     font = ImageFont.load_default(size)

@@ -14,6 +14,7 @@ MARK = ".makeanything-"
 """How the names of unfinished files begin."""
 
 _KEPT_BY_WINDOWS = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])", re.IGNORECASE)
+_BY_HOST = re.compile("%(width|height|year|month|day|hour|minute|second)%")
 _NOT_ON_WINDOWS = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 
 
@@ -32,8 +33,8 @@ def problem_of(text: str) -> str:
 
 def check_prefix(prefix: str) -> None:
     """ValueError for a start of file names in the output folder that leaves it, or that some systems don't have."""
-    # The host replaces what stands between percent signs, and puts a name at the end.
-    plain = re.sub(r"%[^%/\\]*%", "x", prefix).rstrip("/\\")
+    # The host replaces its own words by at most five digits and no others, and puts a name at the end.
+    plain = _BY_HOST.sub("00000", prefix).rstrip("/\\")
     if plain and (problem := problem_of(plain)):
         raise ValueError(f"'{brief(prefix)}' is no name inside the output folder: {problem}.")
 

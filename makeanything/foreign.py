@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from numbers import Real
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,8 @@ NAMED = 120
 """Characters of a list of foreign names in a message."""
 LARGEST = 1e300
 """Of what stands for a number."""
+
+Number = TypeVar("Number", int, float)
 
 
 def brief(text: object, most: int = ECHO) -> str:
@@ -52,13 +56,34 @@ def text_of(value: object, what: str) -> str:
 
 
 def finite(value: Any, what: str) -> float:
-    """The value, which must be a number; ValueError for anything else, and for NaN and infinity."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """The value, which must be a number; ValueError for anything else, and for NaN and infinity.
+
+    Other packs send numbers of NumPy too, and tensors and arrays of one number.
+    """
+    number: Any = value
+    if hasattr(value, "item"):
+        with suppress(TypeError, ValueError, RuntimeError):
+            number = value.item()
+    real = isinstance(number, Real) and not isinstance(number, bool)
+    if not real:
         raise ValueError(f"{what} must be a number, got {kind(value)}")
     # The bound is for whole numbers, which may be too long for a float.
-    if not abs(value) <= LARGEST:
+    if not abs(number) <= LARGEST:
         raise ValueError(f"{what} must be a finite number; NaN and infinity are none")
-    return value
+    return number if isinstance(number, int) else float(number)
+
+
+def within(value: Any, low: Number, high: Number, what: str) -> Number:
+    """The value, a number from `low` to `high`, and a whole one where they are; ValueError for anything else.
+
+    The host holds only what is typed into a widget to its bounds, not what comes by wire.
+    """
+    number = finite(value, what)
+    if not low <= number <= high:
+        raise ValueError(f"{what} must be from {low} to {high}, got {brief(str(number))}")
+    if isinstance(low, int) and number != int(number):
+        raise ValueError(f"{what} must be a whole number, got {number}")
+    return type(low)(number)
 
 
 def need(value: Any, wanted: type | tuple[type, ...], name: str) -> None:

@@ -8,11 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .foreign import within
 from .pictures import check, flatten
 from .steps import Step, go_on
 
 SMOOTH_FPS = 24
 """Crossfades are played at this rate at least, in frames a second."""
+FPS = 0.1, 60.0
+HOLD_LAST = 0.0, 60.0
+CROSSFADE = 0.0, 1.0
+"""The least and the most that a sequence is played with: frames a second, seconds, share of a frame's time."""
 
 MOST_BYTES = 8 * 1024**3
 """Of a timeline."""
@@ -41,9 +46,8 @@ def timeline(
     `ping_pong`: then back to the start, without showing either end twice: 1 2 3 2, 1 2 3 2 ...
     ValueError if a value is out of range, or the timeline would not fit into MOST_BYTES.
     """
-    check_times(frames, fps, hold_last)
-    if not 0 <= crossfade <= 1:
-        raise ValueError(f"crossfade is a share of a frame's time from 0 to 1, got {crossfade}")
+    fps, hold_last = check_times(frames, fps, hold_last)
+    crossfade = within(crossfade, *CROSSFADE, "crossfade")
     count = len(frames)
     order = [*range(count), *(range(count - 2, 0, -1) if ping_pong else ())]
     ticks = math.ceil(SMOOTH_FPS / fps) if crossfade else 1
@@ -65,13 +69,21 @@ def timeline(
     return Timeline(torch.stack(played), fps * ticks)
 
 
-def check_times(frames: Tensor, fps: float, hold_last: float) -> None:
-    """ValueError unless these are frames (F, h, w, C), a rate, and seconds to hold the last one."""
+def check_times(frames: Tensor, fps: float, hold_last: float) -> tuple[float, float]:
+    """`fps` and `hold_last`; ValueError unless they are within FPS and HOLD_LAST, and frames are (F, h, w, C)."""
     check(frames)
-    if not 0 < fps < math.inf:
-        raise ValueError(f"fps must be above 0 frames a second, got {fps}")
-    if not 0 <= hold_last < math.inf:
-        raise ValueError(f"the last frame can't be held for {hold_last} seconds")
+    return within(fps, *FPS, "fps"), within(hold_last, *HOLD_LAST, "hold_last")
+
+
+def even(frames: Tensor) -> Tensor:
+    """Frames (F, h, w, 3) without an odd last row or column; a single one is doubled.
+
+    H.264 encodes blocks of 2 x 2 pixels, and trimmed frames are often odd.
+    """
+    for axis in (1, 2):
+        edge = frames.shape[axis]
+        frames = frames.narrow(axis, 0, edge // 2 * 2) if edge > 1 else frames.repeat_interleave(2, axis)
+    return frames
 
 
 def _check_length(frames: Tensor, count: int) -> None:

@@ -8,9 +8,13 @@ from comfy_api.latest import io
 from comfy_extras.nodes_sd3 import EmptySD3LatentImage
 
 from ..makeanything.domains import Domain
-from ..makeanything.foreign import need
+from ..makeanything.foreign import need, within
 from ..makeanything.serpentine import PIXELS_PER_TOKEN, Layout
 from .sockets import CATEGORY, DomainSocket, layout_inputs, read_layout
+
+CELL = 0, 2048
+BATCH = 1, 64
+"""The least and the most of Empty Grid's inputs."""
 
 
 class ProcessPrompt(io.ComfyNode):
@@ -60,13 +64,13 @@ class EmptyGrid(io.ComfyNode):
                 io.Int.Input(
                     "cell",
                     default=0,
-                    min=0,
-                    max=2048,
+                    min=CELL[0],
+                    max=CELL[1],
                     step=PIXELS_PER_TOKEN,
                     tooltip="Edge of a frame in pixels, a multiple of 16. 0 is what FLUX.1-dev learned: 352 for 3x3, "
                     "512 for 2x2. FLUX-nano wants 64 for 3x3, 96 for 2x2.",
                 ),
-                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="How many grids to draw."),
+                io.Int.Input("batch_size", default=1, min=BATCH[0], max=BATCH[1], tooltip="How many grids to draw."),
             ],
             outputs=[io.Latent.Output(tooltip="For the sampler, or for ReCraft.")],
         )
@@ -76,13 +80,13 @@ class EmptyGrid(io.ComfyNode):
         cls, cell: int, batch_size: int, layout: dict[str, Any] | None = None, domain: Domain | None = None
     ) -> io.NodeOutput:
         grid = read_layout(layout, domain)
-        edge = cell or grid.standard_cell
+        edge = within(cell, *CELL, "cell") or grid.standard_cell
         if edge % PIXELS_PER_TOKEN:
             raise ValueError(
                 f"A frame of {edge} pixels can't be drawn; the edge must be a multiple of {PIXELS_PER_TOKEN}, "
                 f"such as {max(round(edge / PIXELS_PER_TOKEN), 1) * PIXELS_PER_TOKEN}."
             )
-        return io.NodeOutput(empty_grid(grid, edge, batch_size))
+        return io.NodeOutput(empty_grid(grid, edge, within(batch_size, *BATCH, "batch_size")))
 
 
 def empty_grid(layout: Layout, cell: int, batch: int) -> dict[str, Any]:

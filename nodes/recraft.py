@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..makeanything.domains import Domain
-from ..makeanything.foreign import finite, need
+from ..makeanything.foreign import need, within
 from ..makeanything.pictures import check
 from ..makeanything.recraft import check_cell, fit, paste
 from ..makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
@@ -17,6 +17,10 @@ from .pins import Pin, pin_frame
 from .preview import fit_preview
 from .prompt import empty_grid
 from .sockets import CATEGORY, layout_inputs, read_layout
+
+FRAME = 0, 256
+PERCENT = 0.0, 1.0
+"""The least and the most of the inputs."""
 
 
 class ReCraft(io.ComfyNode):
@@ -39,15 +43,15 @@ class ReCraft(io.ComfyNode):
                 io.Int.Input(
                     "frame",
                     default=0,
-                    min=0,
-                    max=256,
+                    min=FRAME[0],
+                    max=FRAME[1],
                     tooltip="Which frame the picture is: 1 is the first, 0 the last (the finished picture).",
                 ),
                 io.Float.Input(
                     "start_percent",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
+                    min=PERCENT[0],
+                    max=PERCENT[1],
                     step=0.01,
                     advanced=True,
                     tooltip="Where in the sampling (0 its start, 1 its end) holding begins.",
@@ -55,8 +59,8 @@ class ReCraft(io.ComfyNode):
                 io.Float.Input(
                     "end_percent",
                     default=1.0,
-                    min=0.0,
-                    max=1.0,
+                    min=PERCENT[0],
+                    max=PERCENT[1],
                     step=0.01,
                     advanced=True,
                     tooltip="Where in the sampling (0 to 1) holding ends. Below 1 the frame may change again.",
@@ -90,17 +94,16 @@ class ReCraft(io.ComfyNode):
         require_flux(model)
         need(image, torch.Tensor, "image")
         check(image)
-        for name, value in (("start_percent", start_percent), ("end_percent", end_percent)):
-            finite(value, name)
+        start, end = within(start_percent, *PERCENT, "start_percent"), within(end_percent, *PERCENT, "end_percent")
         grid = read_layout(layout, domain)
-        index = _frame_index(frame, grid)
+        index = _frame_index(within(frame, *FRAME, "frame"), grid)
         latent = empty_grid(grid, grid.standard_cell, len(image)) if latent is None else latent
         need(latent.get("samples") if isinstance(latent, dict) else latent, torch.Tensor, "latent")
         samples = latent["samples"]
         height, width = grid.cell_size(*samples.shape[-2:])
         cell = encode(vae, image, height, width)
         check_cell(cell, grid, *samples.shape[-2:])
-        model = pin_frame(model, grid, index, Pin(cell, start_percent, end_percent))
+        model = pin_frame(model, grid, index, Pin(cell, start, end))
         held = {**latent, "samples": paste(samples, grid, {index: cell})}
         shown = fit_preview(image, height * PIXELS_PER_LATENT, width * PIXELS_PER_LATENT)
         return io.NodeOutput(model, held, ui=shown)

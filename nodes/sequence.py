@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from torch import Tensor
 from ..makeanything import file_names
 from ..makeanything.animations import WEBP_EDGE, save_gif, save_webp
 from ..makeanything.foreign import need
-from ..makeanything.pictures import check, digits, save_png
+from ..makeanything.pictures import digits, save_png
 from ..makeanything.saving import numbered, saving
-from ..makeanything.sequence import timeline
+from ..makeanything.sequence import CROSSFADE, FPS, HOLD_LAST, check_times, even, timeline
 from .preview import frames_preview, shrink, temporary
 from .sockets import CATEGORY
 from .stopping import ask, counted
@@ -24,8 +26,12 @@ from .stopping import ask, counted
 PREFIX = "MakeAnything"
 
 
-def _fps_input() -> io.Input:
-    return io.Float.Input("fps", default=2.0, min=0.1, max=60.0, step=0.1, tooltip="Frames shown a second.")
+def _time_inputs(hold_last: str) -> list[io.Input]:
+    """`fps` and `hold_last`, the latter with this tooltip."""
+    return [
+        io.Float.Input("fps", default=2.0, min=FPS[0], max=FPS[1], step=0.1, tooltip="Frames shown a second."),
+        io.Float.Input("hold_last", default=1.0, min=HOLD_LAST[0], max=HOLD_LAST[1], step=0.1, tooltip=hold_last),
+    ]
 
 
 class AnimateSequence(io.ComfyNode):
@@ -39,20 +45,12 @@ class AnimateSequence(io.ComfyNode):
             search_aliases=["frames to video", "timelapse", "crossfade", "ping pong", "boomerang"],
             inputs=[
                 io.Image.Input("frames", tooltip="Frames in time order."),
-                _fps_input(),
-                io.Float.Input(
-                    "hold_last",
-                    default=1.0,
-                    min=0.0,
-                    max=60.0,
-                    step=0.1,
-                    tooltip="Seconds that the finished picture stays longer, rounded to whole played frames.",
-                ),
+                *_time_inputs("Seconds that the finished picture stays longer, rounded to whole played frames."),
                 io.Float.Input(
                     "crossfade",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
+                    min=CROSSFADE[0],
+                    max=CROSSFADE[1],
                     step=0.05,
                     display_mode=io.NumberDisplay.slider,
                     tooltip="Share of each frame's time in which it turns into the next: 0 cuts, 1 never stands still. "
@@ -76,23 +74,12 @@ class AnimateSequence(io.ComfyNode):
     ) -> io.NodeOutput:
         need(frames, Tensor, "frames")
         played, rate = timeline(frames, fps, hold_last, crossfade, ping_pong, ask)
-        components = Types.VideoComponents(images=_even(played), frame_rate=Fraction(rate).limit_denominator(1000))
+        components = Types.VideoComponents(images=even(played), frame_rate=Fraction(rate).limit_denominator(1000))
         preview = temporary(f"{PREFIX}_animation", ".webp")
         save_webp(shrink(played, WEBP_EDGE), preview, rate, quality=85, step=ask)
         results = [ui.SavedResult(preview.name, "", io.FolderType.temp)]
         shown = ui.SavedImages(results, is_animated=len(played) > 1)
         return io.NodeOutput(played, InputImpl.VideoFromComponents(components), rate, ui=shown)
-
-
-def _even(frames: Tensor) -> Tensor:
-    """Frames (F, h, w, 3) without an odd last row or column; a single one is doubled.
-
-    H.264 encodes blocks of 2 x 2 pixels, and trimmed frames are often odd.
-    """
-    for axis in (1, 2):
-        edge = frames.shape[axis]
-        frames = frames.narrow(axis, 0, edge // 2 * 2) if edge > 1 else frames.repeat_interleave(2, axis)
-    return frames
 
 
 class SaveSequence(io.ComfyNode):
@@ -116,15 +103,9 @@ class SaveSequence(io.ComfyNode):
                 io.Boolean.Input("png", default=True, tooltip="Every frame as a PNG file, without loss."),
                 io.Boolean.Input("gif", default=True, tooltip="An animated GIF of 256 colours; plays everywhere."),
                 io.Boolean.Input("webp", default=True, tooltip="An animated WebP: smaller, and in full colour."),
-                _fps_input(),
-                io.Float.Input(
-                    "hold_last",
-                    default=1.0,
-                    min=0.0,
-                    max=60.0,
-                    step=0.1,
-                    tooltip="Seconds that the last frame stays longer in GIF and WebP. Choose 0 for a timeline from "
-                    "Animate Sequence, which holds it already.",
+                *_time_inputs(
+                    "Seconds that the last frame stays longer in GIF and WebP. Choose 0 for a timeline from Animate "
+                    "Sequence, which holds it already."
                 ),
                 io.Boolean.Input("loop", default=True, tooltip="GIF and WebP start again at the end.", advanced=True),
             ],
@@ -152,12 +133,12 @@ class SaveSequence(io.ComfyNode):
         file_names.check_prefix(filename_prefix)
         if not (png or gif or webp):
             raise ValueError("Save Sequence has nothing to save: switch on at least one of png, gif and webp.")
-        check(frames)
+        fps, hold_last = check_times(frames, fps, hold_last)
         folder, name, counter, subfolder = _place(filename_prefix, frames)
         metadata = _metadata(cls.hidden)
         step = counted((png + gif + webp) * len(frames))
-        paths = []
-        with numbered(folder, name, counter) as start:
+        paths: list[str] = []
+        with numbered(folder, name, counter) as start, _all_or_none(paths):
             for wanted, ending, save in ((webp, "_.webp", save_webp), (gif, "_.gif", save_gif)):
                 if wanted:
                     paths.append(f"{start}{ending}")
@@ -171,6 +152,19 @@ class SaveSequence(io.ComfyNode):
         animated = len(frames) > 1 and (webp or (gif and png))
         saved = ui.SavedImages(results, is_animated=animated).as_dict()
         return io.NodeOutput(frames, paths, ui={**saved, **frames_preview(frames[None], fps=fps)})
+
+
+@contextmanager
+def _all_or_none(paths: list[str]) -> Iterator[None]:
+    """Remove the files of a set that Cancel or a full disk stops; its number was reserved, so all are ours."""
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            # What stopped the set is what is to be said.
+            with suppress(OSError):
+                Path(path).unlink(missing_ok=True)
+        raise
 
 
 def _place(prefix: str, frames: Input.Image) -> tuple[Path, str, int, str]:
@@ -189,7 +183,9 @@ def _metadata(hidden: io.HiddenHolder) -> dict[str, str]:
     """What the stock nodes embed, so that a saved file opens as its workflow."""
     if args.disable_metadata:
         return {}
-    found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    # An API call may send anything there.
+    extra = hidden.extra_pnginfo if isinstance(hidden.extra_pnginfo, dict) else {}
+    found = {"prompt": hidden.prompt, **extra}
     # Neither PNG nor EXIF has names in other letters.
     known = {name.encode("ascii", "backslashreplace").decode(): value for name, value in found.items()}
     return {name: json.dumps(value) for name, value in known.items() if value is not None}

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..makeanything.domains import Domain
-from ..makeanything.foreign import need
+from ..makeanything.foreign import need, within
 from ..makeanything.serpentine import Layout
 from .patching import AUTO, BRANCH, PATCH
 
@@ -22,6 +22,8 @@ LoraStackSocket = io.Custom("LORA_STACK")
 FROM_DOMAIN = "from domain"
 _FRAMES = {"9 frames (3x3)": 9, "4 frames (2x2)": 4}
 _CUSTOM = "custom"
+EDGE = 1, 16
+"""The fewest and the most rows and columns."""
 
 
 def layout_inputs() -> list[io.Input]:
@@ -38,8 +40,10 @@ def layout_inputs() -> list[io.Input]:
                 io.DynamicCombo.Option(
                     _CUSTOM,
                     [
-                        io.Int.Input("rows", default=3, min=1, max=16, tooltip="Rows of cells in the grid."),
-                        io.Int.Input("cols", default=3, min=1, max=16, tooltip="Columns of cells in the grid."),
+                        io.Int.Input("rows", default=3, min=EDGE[0], max=EDGE[1], tooltip="Rows of cells in the grid."),
+                        io.Int.Input(
+                            "cols", default=3, min=EDGE[0], max=EDGE[1], tooltip="Columns of cells in the grid."
+                        ),
                     ],
                 ),
             ],
@@ -49,12 +53,16 @@ def layout_inputs() -> list[io.Input]:
 
 
 def read_layout(layout: dict[str, Any] | None, domain: Domain | None) -> Layout:
-    """The Layout chosen with `layout_inputs`; None is what the host makes of a choice that it does not have."""
-    if layout is None or layout["layout"] not in (FROM_DOMAIN, *_FRAMES, _CUSTOM):
+    """The Layout chosen with `layout_inputs`; None is what the host makes of a choice that it does not have.
+
+    ValueError for a wrong choice, rows or columns beyond EDGE, and a domain that is missing or of another layout.
+    """
+    choice = layout.get("layout") if isinstance(layout, dict) else None
+    # A wire brings anything, a dict of latents too.
+    if layout is None or not isinstance(choice, str) or choice not in (FROM_DOMAIN, *_FRAMES, _CUSTOM):
         raise ValueError(f"layout is one of: {', '.join((FROM_DOMAIN, *_FRAMES, _CUSTOM))}.")
     if domain is not None:
         need(domain, Domain, "domain")
-    choice = layout["layout"]
     if choice == FROM_DOMAIN:
         if domain is None:
             raise ValueError(
@@ -62,7 +70,10 @@ def read_layout(layout: dict[str, Any] | None, domain: Domain | None) -> Layout:
                 "Wire a DOMAIN, or choose the number of frames in layout."
             )
         return domain.layout
-    chosen = Layout(layout["rows"], layout["cols"]) if choice == _CUSTOM else Layout.of(_FRAMES[choice])
+    if choice == _CUSTOM:
+        chosen = Layout(*(within(layout.get(edge), *EDGE, edge) for edge in ("rows", "cols")))
+    else:
+        chosen = Layout.of(_FRAMES[choice])
     if domain is not None and domain.layout != chosen:
         raise ValueError(
             f"The domain wired in ({domain.name}) is drawn in a {domain.layout} grid, but layout says {chosen}. "

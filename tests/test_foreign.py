@@ -3,10 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from makeanything.file_names import check_prefix, problem_of
-from makeanything.foreign import brief, finite, kind, name_list, need, parse_json, text_of
+from makeanything.foreign import brief, finite, kind, name_list, need, parse_json, text_of, within
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,33 @@ def test_numbers_and_texts_are_checked():
         need(None, int, "frames")
 
 
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), torch.tensor(0.5), np.array([0.5]), 0.5])
+def test_numbers_of_other_packs_are_numbers(number):
+    assert type(finite(number, "strength")) is float
+    assert finite(number, "strength") == 0.5
+
+
+def test_whole_numbers_of_other_packs_stay_whole():
+    for number in (np.int64(3), torch.tensor([3]), 3):
+        assert type(finite(number, "strength")) is int
+    for value in (np.bool_(True), torch.zeros(2), torch.tensor(True), 1j, np.array("a")):
+        with pytest.raises(ValueError, match="^strength must be a number, got "):
+            finite(value, "strength")
+    with pytest.raises(ValueError, match="^strength must be a finite number"):
+        finite(np.float32("nan"), "strength")
+
+
+def test_numbers_are_held_to_bounds():
+    assert [within(value, 1, 16, "rows") for value in (1, 16, np.int64(3), 2.0)] == [1, 16, 3, 2]
+    assert type(within(2.0, 1, 16, "rows")) is int
+    assert type(within(2, 0.1, 60.0, "fps")) is float
+    for value, got in ((0, "0"), (17, "17"), (-16, "-16"), (2**40, "1099511627776"), (10**299, "10{58}…")):
+        with pytest.raises(ValueError, match=f"^rows must be from 1 to 16, got {got}$"):
+            within(value, 1, 16, "rows")
+    with pytest.raises(ValueError, match=r"^rows must be a whole number, got 2\.5$"):
+        within(2.5, 1, 16, "rows")
+
+
 GOOD = [
     "portrait",
     "heads/portrait",
@@ -146,12 +175,20 @@ def test_names_that_some_system_can_not_have(name, problem):
     assert len(problem_of(name)) < 150
 
 
-@pytest.mark.parametrize("prefix", ["", "a/", "seq/%date:yyyy-MM-dd%/x", "%time:hh:mm%", "%KSampler.seed%"])
+@pytest.mark.parametrize(
+    "prefix", ["", "a/", "seq/%year%-%month%-%day%/%hour%%minute%%second%", "%width%x%height%", "%KSampler.seed%"]
+)
 def test_starts_of_file_names_with_what_the_host_replaces(prefix):
     check_prefix(prefix)
 
 
-@pytest.mark.parametrize("prefix", ["../x", "%a%/../x", "con", "x" * 10**6, "a:b", "a\0"])
+# Percent signs around a word that the host does not know hid these.
+HIDDEN = ["a:b", "<|>", "a\nb", "a\0b", "\ud800", "x" * 300]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["../x", "%a%/../x", "con", "x" * 10**6, "a:b", "a\0", *(f"%{odd}%" for odd in HIDDEN)]
+)
 def test_starts_of_file_names_are_checked(prefix):
     with pytest.raises(ValueError, match="is no name inside the output folder: ") as refused:
         check_prefix(prefix)

@@ -105,10 +105,20 @@ class TestTimeline:
         [
             (torch.zeros(0, 2, 2, 3), {"fps": 1.0}, r"\(0, 2, 2, 3\)"),
             (torch.zeros(2, 2, 3), {"fps": 1.0}, r"\(2, 2, 3\)"),
-            (torch.zeros(1, 2, 2, 3), {"fps": 0.0}, "fps must be above 0"),
-            (torch.zeros(1, 2, 2, 3), {"fps": float("nan")}, "fps must be above 0"),
-            (torch.zeros(1, 2, 2, 3), {"fps": 1.0, "hold_last": -1.0}, "held for -1.0 seconds"),
-            (torch.zeros(1, 2, 2, 3), {"fps": 1.0, "crossfade": 1.5}, "from 0 to 1, got 1.5"),
+            (torch.zeros(1, 2, 2, 3), {"fps": 0.0}, r"fps must be from 0\.1 to 60\.0, got 0\.0"),
+            (torch.zeros(1, 2, 2, 3), {"fps": 1e-12}, r"fps must be from 0\.1 to 60\.0, got 1e-12"),
+            (torch.zeros(1, 2, 2, 3), {"fps": float("nan")}, "fps must be a finite number"),
+            (
+                torch.zeros(1, 2, 2, 3),
+                {"fps": 1.0, "hold_last": -1.0},
+                r"hold_last must be from 0\.0 to 60\.0, got -1\.0",
+            ),
+            (
+                torch.zeros(1, 2, 2, 3),
+                {"fps": 1.0, "hold_last": 9e18},
+                r"hold_last must be from 0\.0 to 60\.0, got 9e\+18",
+            ),
+            (torch.zeros(1, 2, 2, 3), {"fps": 1.0, "crossfade": 1.5}, r"crossfade must be from 0\.0 to 1\.0, got 1\.5"),
         ],
     )
     def test_refuses(self, frames, options, says):

@@ -16,7 +16,7 @@ from training.captions import read_flags
 from .fuzzer import MARK, Fuzzer
 
 REAL = [
-    "portrait", "heads/portrait", "MakeAnything/sequence", "%date:yyyy-MM-dd%/seq", "作品/一", "a.b.c", "x" * 190,
+    "portrait", "heads/portrait", "MakeAnything/sequence", "%year%-%month%/seq", "作品/一", "a.b.c", "x" * 190,
     "lora_unet_double_blocks_0_img_attn_qkv.lora_ups.3.weight", "Landscape illustration", "3", "Räksmörgås",
     "3*3 of 9 sub-images, step-by-step portrait painting process, 1 girl --lora_up 6",
 ]  # fmt: skip

@@ -345,6 +345,52 @@ def test_a_layout_that_is_none_gets_one_line(host: Host, value: Any) -> None:
     assert len(text) < 200
 
 
+def test_a_picture_wired_in_as_the_layout_gets_one_line(host: Host) -> None:
+    g = Graph()
+    picture = g.add("TestImage", seed=1, height=8, width=8, batch=1)[0]
+    g.probe("x", g.add("MakeAnythingEmptyGrid", layout=picture, cell=64, batch_size=1)[0])
+    assert "layout is one of: from domain, 9 frames (3x3), 4 frames (2x2), custom." in host.fails(g)
+
+
+GRID: dict[str, Any] = {"layout": "custom", "layout.rows": 1, "layout.cols": 2, "cell": 32, "batch_size": 1}
+PLAYED = {"fps": 2.0, "hold_last": 0.0}
+SAVED = {**PLAYED, "filename_prefix": "wired/seq", "png": True, "gif": True, "webp": False, "loop": True}
+HELD = {"model": None, "vae": None, "layout": "4 frames (2x2)", "frame": 0, "start_percent": 0.0, "end_percent": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "name", "values"),
+    [
+        ("EmptyGrid", GRID, "cell", [-16, 2**40, 10**9]),
+        ("EmptyGrid", GRID, "batch_size", [-1, 0, 10**12]),
+        ("EmptyGrid", GRID, "layout.rows", [0, 10**9]),
+        ("ContactSheet", {"captions": "", "numbered": True}, "columns", [-5]),
+        ("AnimateSequence", {**PLAYED, "crossfade": 0.0, "ping_pong": False}, "fps", [1e-12]),
+        ("SaveSequence", SAVED, "fps", [1e-12]),
+        ("SaveSequence", SAVED, "hold_last", [5e6, 1e9, 9e18]),
+        ("ReCraft", HELD, "frame", [-1, 10**9]),
+        ("ReCraft", HELD, "start_percent", [-0.5]),
+        ("ReCraft", HELD, "end_percent", [1.5]),
+    ],
+)
+def test_numbers_that_come_by_wire_are_held_to_the_widgets_bounds(
+    host: Host, node: str, inputs: dict[str, Any], name: str, values: list[float]
+) -> None:
+    """The host checks what is typed in alone."""
+    for value in values:
+        g = Graph()
+        given = {**inputs, name: g.add("PrimitiveInt" if isinstance(value, int) else "PrimitiveFloat", value=value)[0]}
+        if node == "ReCraft":
+            given |= {"model": g.flux()[0], "vae": g.vae()[0]}
+        if node != "EmptyGrid":
+            picture = g.add("TestImage", seed=1, height=32, width=32, batch=2)[0]
+            given["image" if node == "ReCraft" else "frames"] = picture
+        g.probe("x", g.add(f"MakeAnything{node}", **given)[0])
+        text = host.fails(g)
+        assert f"{name.split('.')[-1]} must be from " in text
+        assert text.endswith(f", got {value}")
+
+
 def test_another_file_is_no_text_encoder(host: Host) -> None:
     folder = host.base / "models/text_encoders"
     folder.mkdir(exist_ok=True)
