@@ -308,9 +308,8 @@ def test_cancel_stops_between_frames(host: Host) -> None:
 @pytest.mark.parametrize("extra", [["a"], "text", 5])
 def test_extra_data_that_is_no_object_is_left_out(host: Host, extra: Any) -> None:
     g = Graph()
-    node = save(
-        g, image(g, 1, 8, 8, 1), f"extra/{type(extra).__name__}", **PNG
-    )  # a graph of its own, which no host has cached
+    # A graph of its own, which no host has cached.
+    node = save(g, image(g, 1, 8, 8, 1), f"extra/{type(extra).__name__}", **PNG)
     number = _post(host, "/prompt", {"prompt": g.nodes, "extra_data": {"extra_pnginfo": extra}})["prompt_id"]
     (path,) = listed(host, _entry(host, number)["outputs"][node.number])
     with Image.open(path) as file:
