@@ -8,7 +8,7 @@ from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..makeanything import serpentine
-from ..makeanything.contact_sheet import contact_sheet
+from ..makeanything.contact_sheet import MOST_COLUMNS, contact_sheet
 from ..makeanything.domains import Domain
 from ..makeanything.foreign import need
 from ..makeanything.pictures import check
@@ -113,7 +113,7 @@ class ContactSheet(io.ComfyNode):
                 ),
                 io.Boolean.Input("numbered", default=True, tooltip="Number the frames from 1."),
                 io.Int.Input(
-                    "columns", default=0, min=0, max=64, tooltip="Frames in a row; 0 chooses by their number."
+                    "columns", default=0, min=0, max=MOST_COLUMNS, tooltip="Frames in a row; 0 chooses by their number."
                 ),
             ],
             outputs=[io.Image.Output("sheet", tooltip="The page, one picture.")],

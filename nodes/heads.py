@@ -94,7 +94,7 @@ class LoadFluxWithDomain(HeadNode):
     ) -> io.NodeOutput:
         # A mistake shows before the model, of many GB, is loaded.
         choose(open_heads(heads), domain)
-        finite(strength, "strength")
+        strength = finite(strength, "strength")
         # As two nodes, so that the host keeps the loaded model when only the head changes.
         graph = GraphBuilder()
         model = graph.node("UNETLoader", unet_name=unet_name, weight_dtype=weight_dtype).out(0)

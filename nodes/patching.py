@@ -43,7 +43,7 @@ def apply_head(
     or when the model has a head already.
     """
     require_flux(model)
-    finite(strength, "strength")
+    strength = finite(strength, "strength")
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
     fitting = {name: keys[name] for name, layer in lora.layers.items() if _fits(model, keys.get(name), layer)}
     if not fitting:

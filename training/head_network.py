@@ -46,7 +46,7 @@ class HeadNetwork(nn.Module):
             raise ValueError(f"a network needs heads and a rank of at least 1, got {len(heads)} heads of rank {rank}")
         if rank > MOST_RANK:
             raise ValueError(f"a network has a rank of at most {MOST_RANK}, got {rank}")
-        finite(alpha, "the alpha of a network")
+        alpha = finite(alpha, "the alpha of a network")
         names = [domain.name.casefold() for domain in heads]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"more than one head is named {', '.join(twice)}; a head is chosen by its name")
