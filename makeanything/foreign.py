@@ -17,6 +17,8 @@ NAMED = 120
 """Characters of a list of foreign names in a message."""
 LARGEST = 1e300
 """Of what stands for a number."""
+DIGITS = 400
+"""Of a whole number in JSON; even a float has no more than 309."""
 
 Number = TypeVar("Number", int, float)
 
@@ -127,6 +129,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _whole(text: str) -> int | float:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits")
     # Other parsers take this for a fraction.
     return -0.0 if text == "-0" else int(text)
 

@@ -58,8 +58,8 @@ def read_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Layer]
 def _read_layer(name: str, found: set[int], heads: int, shapes: Mapping[str, tuple[int, ...]]) -> Layer:
     shown = brief(name)
     if found != set(range(heads)):
-        numbers = name_list(map(str, sorted(found)))
-        raise ValueError(f"{shown} has heads [{numbers}] where other layers have {heads} heads; it is ragged")
+        numbers, needed = (name_list(map(str, heads)) for heads in (sorted(found), range(heads)))
+        raise ValueError(f"{shown} has heads numbered [{numbers}], needed [{needed}] as in other layers")
     down = shapes.get(f"{name}.lora_down.weight")
     if down is None:
         raise ValueError(f"{shown} has no lora_down.weight, the A that its heads share")

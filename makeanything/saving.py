@@ -13,6 +13,7 @@ import shutil
 import stat
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,8 +43,8 @@ _REASONS = {
     errno.EEXIST: "something else has this name",
     errno.ENAMETOOLONG: "its name is too long",
 }
-_busy: set[Path] = set()
-"""Folders that a set of files is being saved in, which were swept when it began."""
+_busy: Counter[Path] = Counter()
+"""How many sets of files are being saved in a folder, which was swept when each of them began."""
 
 
 class NotSavedError(OSError):
@@ -112,7 +113,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove the unfinished files and folders here that are a day old."""
-    if folder in _busy:
+    if _busy[folder]:
         return
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -132,11 +133,11 @@ def numbered(folder: Path, name: str, number: int = 1) -> Iterator[Path]:
     with saving(folder / name):
         sweep(folder)
         start, reservation = _reserve(folder, name, number)
-    _busy.add(folder)
+    _busy[folder] += 1
     try:
         yield start
     finally:
-        _busy.discard(folder)
+        _busy[folder] -= 1
         reservation.unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ LORAS = "loras"
 NO_HEADS = "no heads file found"
 """Offered when there is none, so that the node can say where to get one."""
 
-_SUFFIXES = (".safetensors", ".sft")
+SUFFIXES = (".safetensors", ".sft")
 _SOURCE = "https://huggingface.co/showlab/makeanything"
 
 Files = Mapping[str, tuple[Domain, ...]]
@@ -31,7 +31,7 @@ itself the host lists every file 41 times."""
 
 
 def is_safetensors(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES)
+    return name.lower().endswith(SUFFIXES)
 
 
 def lora_files() -> list[str]:

@@ -21,6 +21,7 @@ from ..makeanything.saving import make_folder
 from ..makeanything.weights_file import names_heads, open_weights
 from .catalog import (
     LORAS,
+    SUFFIXES,
     choose,
     domain_input,
     file_stamp,
@@ -136,12 +137,15 @@ def _same(a: Tensor, b: Tensor) -> bool:
 def lora_name(text: str) -> Path:
     """A file name inside the loras folder, with its suffix; ValueError for one that would leave the folder, or that
     some systems don't have."""
-    if problem := file_names.problem_of(text):
+    path = PureWindowsPath(text)
+    problem = file_names.problem_of(text)
+    if not problem and path.name.lower() in SUFFIXES:
+        problem = "it is only the ending of one"
+    if problem:
         raise ValueError(
             f"'{brief(text)}' is no name inside the loras folder: {problem}; give one such as portrait or "
             "heads/portrait."
         )
-    path = PureWindowsPath(text)
     return Path(*path.parts) if is_safetensors(path.name) else Path(*path.parts[:-1], f"{path.name}.safetensors")
 
 

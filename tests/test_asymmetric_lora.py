@@ -298,15 +298,19 @@ REFUSED: dict[str, tuple[Callable[[], Tensors], str]] = {
     "alpha of many values": (lambda: {**make(), f"{QKV}.alpha": torch.ones(4)}, f"{QKV} has no scalar alpha"),
     "a head too few": (
         lambda: without(make(3), f"{LINEAR2}.lora_ups.2.weight"),
-        f"{LINEAR2} has heads [0, 1] where other layers have 3 heads; it is ragged",
+        f"{LINEAR2} has heads numbered [0, 1], needed [0, 1, 2]",
     ),
     "a hole": (
         lambda: without(make(3), f"{LINEAR2}.lora_ups.1.weight"),
-        f"{LINEAR2} has heads [0, 2] where other layers have 3 heads; it is ragged",
+        f"{LINEAR2} has heads numbered [0, 2], needed [0, 1, 2]",
+    ),
+    "a head that is numbered from 1": (
+        lambda: {key.replace("ups.0", "ups.1"): tensor for key, tensor in make(1).items()},
+        f"{QKV} has heads numbered [1], needed [0]",
     ),
     "a layer without heads": (
         lambda: without(make(), f"{QKV}.lora_ups.0.weight", f"{QKV}.lora_ups.1.weight"),
-        f"{QKV} has heads [] where other layers have 2 heads; it is ragged",
+        f"{QKV} has heads numbered [], needed [0, 1]",
     ),
     "another rank in one head": (
         lambda: {**make(), f"{QKV}.lora_ups.1.weight": torch.ones(18, 5)},

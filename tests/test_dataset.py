@@ -103,7 +103,7 @@ def test_a_dataset_reads_as_sd_scripts_reads_it(data, tmp_path):
         ("/a", "/nowhere", "no pictures in the image_dir .*nowhere"),
         ('".caption"', '".txt"', r"0.png has no caption, 0.txt, beside it"),
         ("[[datasets]]", "[[sets]]", r"there is no \[\[datasets\]\]"),
-        ("resolution = 48", "resolution = ", "is no TOML"),
+        ("resolution = 48", "resolution = ", "is not TOML"),
     ],
 )
 def test_what_a_dataset_can_not_have_is_named(data, old, new, message):

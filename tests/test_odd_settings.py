@@ -43,9 +43,16 @@ def test_blocks_are_written_in_digits(text):
 def test_broken_toml_is_named(text, tmp_path):
     path = tmp_path / "run.toml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="run.toml is no TOML: ") as refused:
+    with pytest.raises(ValueError, match="run.toml is not TOML: ") as refused:
         read_toml(path)
     assert "\n" not in str(refused.value)
+
+
+def test_deep_toml_is_named_in_plain_words(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("a = " + "[" * 5000)
+    with pytest.raises(ValueError, match="run.toml is not TOML: it is nested too deep$"):
+        read_toml(path)
 
 
 def test_an_override_that_is_no_toml_is_text():
@@ -57,7 +64,7 @@ def test_an_override_that_is_no_toml_is_text():
 def test_settings_files_have_a_size_and_an_encoding(tmp_path):
     path = tmp_path / "run.toml"
     path.write_bytes(b"a = '\xff'")
-    with pytest.raises(ValueError, match="run.toml is no TOML: 'utf-8' codec"):
+    with pytest.raises(ValueError, match="run.toml is not TOML: 'utf-8' codec"):
         read_toml(path)
     path.write_bytes(b"#" * (2**20 + 1))
     with pytest.raises(ValueError, match="run.toml is no settings file: it has more than 1,048,576 bytes"):

@@ -176,7 +176,7 @@ def test_missing_settings_and_files_are_named(path, tmp_path):
     with pytest.raises(ValueError, match="the setting pretrained_model_name_or_path is missing"):
         Recipe.read("full", path)
     path.write_text("learning_rate = ")
-    with pytest.raises(ValueError, match=r"run.toml is no TOML"):
+    with pytest.raises(ValueError, match=r"run.toml is not TOML"):
         Recipe.read("full", path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         Recipe.read("full", tmp_path / "other.toml")

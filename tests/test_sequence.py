@@ -105,8 +105,8 @@ class TestTimeline:
         [
             (torch.zeros(0, 2, 2, 3), {"fps": 1.0}, r"\(0, 2, 2, 3\)"),
             (torch.zeros(2, 2, 3), {"fps": 1.0}, r"\(2, 2, 3\)"),
-            (torch.zeros(1, 2, 2, 3), {"fps": 0.0}, r"fps must be from 0\.1 to 60\.0, got 0\.0"),
-            (torch.zeros(1, 2, 2, 3), {"fps": 1e-12}, r"fps must be from 0\.1 to 60\.0, got 1e-12"),
+            (torch.zeros(1, 2, 2, 3), {"fps": 0.0}, r"fps must be from 0\.1 to 240\.0, got 0\.0"),
+            (torch.zeros(1, 2, 2, 3), {"fps": 1e-12}, r"fps must be from 0\.1 to 240\.0, got 1e-12"),
             (torch.zeros(1, 2, 2, 3), {"fps": float("nan")}, "fps must be a finite number"),
             (
                 torch.zeros(1, 2, 2, 3),

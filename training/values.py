@@ -21,7 +21,7 @@ LARGEST = 10**12
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds.  ValueError says where it is no TOML."""
+    """What a TOML file holds.  ValueError says where it is not TOML."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.stat().st_size > TOML_BYTES:
@@ -30,7 +30,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return toml.loads(path.read_text(encoding="utf-8"))
     # Broken text makes toml raise whatever Python has: IndexError, TypeError, RecursionError ...
     except Exception as error:
-        raise ValueError(f"{path} is no TOML: {brief(str(error) or type(error).__name__, 150)}") from None
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error) or type(error).__name__
+        raise ValueError(f"{path} is not TOML: {brief(reason, 150)}") from None
 
 
 def path_of(text: str) -> Path:
@@ -53,7 +54,7 @@ def flatten(sections: Values) -> dict[str, Any]:
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:
-    """Settings written key=value; what is no TOML value is text."""
+    """Settings written key=value; what is not TOML value is text."""
     values: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")

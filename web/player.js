@@ -49,7 +49,7 @@ class Player {
     this.scrub = element("input", { type: "range", min: 1, ariaLabel: say("Frame") });
     this.scrub.oninput = () => this.stopAt(this.scrub.valueAsNumber - 1);
     this.count = element("output", {});
-    this.speed = element("input", { type: "number", min: 0.1, max: 60, step: "any", value: 2 });
+    this.speed = element("input", { type: "number", min: 0.1, max: 240, step: "any", value: 2 });
     this.speed.title = this.speed.ariaLabel = say("Frames a second");
     this.sequences = element("select", { ariaLabel: say("Sequence"), onchange: () => this.seek(0) });
     this.grid = element("button", { type: "button", textContent: say("Grid") });
@@ -114,7 +114,7 @@ class Player {
 
   /** Milliseconds that the frame shown stays. */
   delay() {
-    const fps = Math.min(Math.max(this.speed.valueAsNumber || 1, 0.1), 60);
+    const fps = Math.min(Math.max(this.speed.valueAsNumber || 1, 0.1), 240);
     return 1000 / fps + (this.index === this.sheet.shown - 1 ? HOLD : 0);
   }
 

@@ -239,7 +239,10 @@ def test_extract_knows_its_head_in_the_folder_behind(host: Host, loras: Path) ->
         behind.unlink()
 
 
-@pytest.mark.parametrize("name", ["con", "nul.safetensors", ".. /x", "a.", "a /b", "a\0b", "x" * 10**6, "a?", "\ud800"])
+@pytest.mark.parametrize(
+    "name",
+    ["con", "nul.safetensors", ".. /x", "a.", "a /b", "a\0b", "x" * 10**6, "a?", "\ud800", ".safetensors", "a/.SFT"],
+)
 def test_extract_refuses_names_that_some_system_can_not_have(host: Host, loras: Path, name: str) -> None:
     before = sorted(host.base.rglob("*.safetensors"))
     g = Graph()

@@ -113,7 +113,7 @@ def test_the_prompts_of_a_network_with_one_head_need_no_domain(tmp_path):
     ("settings", "message"),
     [
         ('[a]\nlearning_rat = 1e-4\n[b]\nx = "y"', "there is no setting learning_rat; did you mean learning_rate?"),
-        ("learning_rate = ", "settings.toml is no TOML"),
+        ("learning_rate = ", "settings.toml is not TOML"),
         (None, "there is no settings file"),
     ],
 )
