@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from makeanything.flux import Flux, FluxParams
+from makeanything.reference.flux import Flux, FluxParams
 
 _NAMES = {torch.bfloat16: "BF16", torch.float32: "F32"}
 

@@ -22,8 +22,9 @@ from makeanything.domains import Domain, find
 from makeanything.saving import make_folder
 from makeanything.serpentine import Layout
 
-from . import domains, page, style
+from . import page
 from .nano import GRID, STEPS, Nano, heads
+from .scenes import domains, style
 
 SMALL, ENLARGE = 96, 3
 """Frames of up to so many pixels are shown at so many times their size."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from makeanything import files, saving, serpentine
-from makeanything.autoencoder import Autoencoder
+from makeanything.reference.autoencoder import Autoencoder
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import PAD, tokenize
 

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from makeanything import saving, serpentine
-from makeanything.autoencoder import Autoencoder
+from makeanything.reference.autoencoder import Autoencoder
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH, TextEncoder
-from training import loop
-from training.settings import Settings
+from training.builtin import loop
+from training.builtin.settings import Settings
 
-from . import domains
 from .data import numpy_rng, precision
-from .domains import COLOURS, PROCESSES, SIZES
 from .nano import AUTOENCODER, MODELS, TEXT_ENCODER, load_autoencoder
 from .pictures import LAYOUTS, Chunk
+from .scenes import domains
+from .scenes.domains import COLOURS, PROCESSES, SIZES
 
 RUNS = Path("runs/nano")
 """Where stages keep their states and data."""

@@ -15,21 +15,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from makeanything.flux import Flux
-from makeanything.merge import merge
+from makeanything.reference.flux import Flux
+from makeanything.reference.merge import merge
 from makeanything.saving import atomic, make_folder
 from makeanything.serpentine import Layout
-from training import loop
-from training.head_network import HeadNetwork
-from training.settings import Settings
+from training.builtin import loop
+from training.builtin.settings import Settings
+from training.heads.network import HeadNetwork
 
-from . import data, judge, report, style, subjects
+from . import data
 from .data import Data
-from .domains import PROCESSES, domain, process
 from .nano import STYLE, load_autoencoder, load_flux, read
 from .pictures import Kind
+from .scenes import style, subjects
+from .scenes.domains import PROCESSES, domain, process
 from .train import Draw, attach_heads, attach_lora, fit
-from .trial import FRAMES, LAYOUT, Scores, Studio, held_out, score
+from .trials import judge, report
+from .trials.trial import FRAMES, LAYOUT, Scores, Studio, held_out, score
 
 RUNS = Path("runs/evaluation")
 BATCH = 12
@@ -184,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
     parser.add_argument("experiments", nargs="*", choices=[*EXPERIMENTS, []], help="experiments to run (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with its own seed (default 3)")
-    parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons (see demo.icons)")
+    parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default docs)")
     options = parser.parse_args()
     subjects.use(*([options.icons] if options.icons else []))

@@ -1,7 +1,7 @@
 """Whether FLUX-nano draws what prompts ask for: `python -m demo.goals` draws and prints a table.
 
-A program that knows each process judges the pictures (demo.judge), and is itself judged by the true ones beside them.
-Drawing is quick on a GPU and judging needs none: `--draw` and `--judge` do one of the two.
+A program that knows each process judges the pictures (demo.trials.judge), and is itself judged by the true ones beside
+them.  Drawing is quick on a GPU and judging needs none: `--draw` and `--judge` do one of the two.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from tqdm import tqdm
 from makeanything.saving import atomic
 from makeanything.serpentine import Layout
 
-from . import domains, icons, judge, subjects
-from .domains import PROCESSES, Scene
 from .nano import GRID, heads, load_autoencoder, load_flux
+from .scenes import domains, icons, subjects
+from .scenes.domains import PROCESSES, Scene
 from .train import attach_heads
-from .trial import Studio, score, to_bytes
+from .trials import judge
+from .trials.trial import Studio, score, to_bytes
 
 SEED = 2027
 EACH = 16
@@ -100,7 +101,7 @@ def _file(out: Path, title: str) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.goals", description=__doc__)
-    parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons (see demo.icons)")
+    parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons")
     parser.add_argument("--out", type=Path, default=Path("runs/goals"), help="folder of what is drawn")
     parser.add_argument("--draw", action="store_true", help="only draw")
     parser.add_argument("--judge", action="store_true", help="only judge what was drawn")

@@ -18,9 +18,9 @@ from makeanything.pictures import to_bytes
 from makeanything.sequence import timeline
 from makeanything.serpentine import Layout
 
-from . import style
-from .domains import finished, read_scene
 from .nano import Nano, heads
+from .scenes import style
+from .scenes.domains import finished, read_scene
 
 FOLDER = Path(__file__).parents[1] / "web/docs/images"
 EDGE = 288

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from makeanything import flow, recraft
+from makeanything import recraft
 from makeanything.asymmetric_lora import AsymmetricLora, Choice
-from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
 from makeanything.files import open_safetensors
-from makeanything.flux import Flux
-from makeanything.merge import merge
+from makeanything.reference import flow
+from makeanything.reference.autoencoder import Autoencoder
+from makeanything.reference.flux import Flux
+from makeanything.reference.merge import merge
 from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT
 from makeanything.text_encoder import TextEncoder
 

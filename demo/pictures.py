@@ -1,4 +1,4 @@
-"""Pictures to train on: sequences drawn by `demo.domains`, in files of a few dozen, by one process for each core.
+"""Pictures to train on: sequences of `demo.scenes.domains`, in files of a few dozen, by one process for each core.
 
 A file depends on its kind, its number and the seed alone, so drawing goes on where it was stopped, and any number of
 processes draws the same.
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from makeanything.saving import atomic
 from makeanything.serpentine import Layout
 
-from . import domains, style, subjects
+from .scenes import domains, style, subjects
 
 CHUNK = 50
 """Sequences of a file, at most."""

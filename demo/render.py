@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from makeanything.saving import atomic
 
-from . import domains, subjects
+from .scenes import domains, subjects
 
 
 def render(folder: Path, process: str, count: int, frames: int, size: int, seed: int) -> None:
@@ -44,7 +44,7 @@ def render(folder: Path, process: str, count: int, frames: int, size: int, seed:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.render", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the sequences go")
-    parser.add_argument("--icons", type=Path, metavar="PACKAGE", help="the unpacked package of icons (see demo.icons)")
+    parser.add_argument("--icons", type=Path, metavar="PACKAGE", help="the unpacked package of icons")
     parser.add_argument("--domain", default="Emoji", help=", ".join(process.name for process in domains.PROCESSES))
     parser.add_argument("--count", type=int, default=50, help="sequences (default 50)")
     parser.add_argument("--frames", type=int, default=9, help="frames of a sequence (default 9)")

@@ -13,8 +13,8 @@ from makeanything import serpentine
 from makeanything.pictures import to_bytes
 from makeanything.saving import atomic, make_folder
 
-from .domains import finished, read_scene
 from .nano import GRID, Nano, heads
+from .scenes.domains import finished, read_scene
 
 FILE = Path(__file__).parents[1] / "docs/top.jpg"
 DRAWN = (("Bricks", "a big red house"), ("Tree", "a big orange oak"), ("Line drawing", "a big teal cat"))

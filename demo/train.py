@@ -1,8 +1,8 @@
 """Train FLUX-nano from nothing to weights: `python -m demo.train --icons FOLDER` runs every stage, in order.
 
 Each stage resumes where it was stopped and writes its result to models/, in the folders and formats of the real
-weights.  Everything is seeded.  FOLDER is the unpacked npm package @iconify-json/fluent-emoji-flat (see demo.icons).
-The stages are sized for a GPU; `--small` is for a CPU and a night.  Drawing needs no GPU: `... pictures` can run beside
+weights.  Everything is seeded.  FOLDER is the unpacked npm package @iconify-json/fluent-emoji-flat.  The
+stages are sized for a GPU; `--small` is for a CPU and a night.  Drawing needs no GPU: `... pictures` can run beside
 `... text autoencoder`, which learns from what has been drawn so far.
 """
 
@@ -20,23 +20,24 @@ from torch import Tensor, nn
 
 from makeanything import asymmetric_lora
 from makeanything.asymmetric_lora import AsymmetricLora
-from makeanything.autoencoder import Autoencoder
 from makeanything.domains import SUBJECT, Domain
-from makeanything.flux import Flux, FluxParams
+from makeanything.reference.autoencoder import Autoencoder
+from makeanything.reference.flux import Flux, FluxParams
 from makeanything.saving import NotSavedError, make_folder
 from makeanything.serpentine import PIXELS_PER_LATENT, Layout
 from makeanything.text_encoder import WIDTH
-from training import loop
-from training.head_network import HeadNetwork
-from training.objective import Objective
-from training.settings import Settings
+from training.builtin import loop
+from training.builtin.objective import Objective
+from training.builtin.settings import Settings
+from training.heads.network import HeadNetwork
 
-from . import domains, pictures, style, subjects
+from . import pictures
 from .data import Data, Shape, cell, load, numpy_rng, precision
-from .domains import PROCESSES
 from .encoders import RUNS, SAVE_EVERY, on_device, save, train_autoencoder, train_decoder, train_text
 from .nano import FLUX, GRID, MODELS, STYLE, heads_file, load_autoencoder, load_flux, load_text, recraft_file
 from .pictures import LAYOUTS, Chunk, Kind
+from .scenes import domains, style, subjects
+from .scenes.domains import PROCESSES
 
 NANO = FluxParams(hidden_size=256, depth=1, depth_single_blocks=6, context_in_dim=WIDTH, vec_in_dim=WIDTH)
 RANK = 8

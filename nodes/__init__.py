@@ -2,7 +2,8 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import extract, frames, heads, lora_stack, nano, prompt, recraft, routes, sequence
+from . import empty_grid, extract, frames, heads, lora_stack, nano, prompt, recraft, sequence
+from .browser import routes
 
 
 class MakeAnything(ComfyExtension):
@@ -10,6 +11,7 @@ class MakeAnything(ComfyExtension):
         return [
             *lora_stack.NODES,
             *prompt.NODES,
+            *empty_grid.NODES,
             *extract.NODES,
             *heads.NODES,
             *recraft.NODES,

@@ -19,19 +19,17 @@ from ..makeanything.asymmetric_lora import AsymmetricLora, extract
 from ..makeanything.foreign import brief
 from ..makeanything.saving import make_folder
 from ..makeanything.weights_file import names_heads, open_weights
-from .catalog import (
+from .inputs import CATEGORY, domain_input, heads_input
+from .model.catalog import (
     LORAS,
     SUFFIXES,
     choose,
-    domain_input,
     file_stamp,
     heads_files,
-    heads_input,
     is_safetensors,
     open_heads,
     stamp,
 )
-from .sockets import CATEGORY
 from .stopping import ask
 
 

@@ -12,8 +12,8 @@ from ..makeanything.contact_sheet import MOST_COLUMNS, contact_sheet
 from ..makeanything.domains import Domain
 from ..makeanything.foreign import need
 from ..makeanything.pictures import check
-from .preview import frames_preview
-from .sockets import CATEGORY, layout_inputs, read_layout
+from .browser.previews import frames_preview
+from .inputs import CATEGORY, layout_inputs, read_layout
 from .stopping import ask
 
 

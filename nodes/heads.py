@@ -13,9 +13,10 @@ from comfy_execution.graph_utils import GraphBuilder
 from ..makeanything.asymmetric_lora import AsymmetricLora
 from ..makeanything.domains import Domain
 from ..makeanything.foreign import finite
-from .catalog import choose, domain_input, heads_files, heads_input, open_heads, stamp
-from .patching import AUTO, apply_head
-from .sockets import CATEGORY, DomainSocket, apply_input
+from .inputs import CATEGORY, DomainSocket, apply_input, domain_input, heads_input
+from .model.catalog import choose, heads_files, open_heads, stamp
+from .model.patching import apply_head
+from .model.ways import AUTO
 
 MIX_ROWS = 4
 

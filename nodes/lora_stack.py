@@ -13,11 +13,11 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..makeanything.foreign import NAMED, brief, kind, need
 from ..makeanything.lora_info import trigger_words
-from .catalog import lora_files, stamp
-from .lora_files import apply_lora
-from .patching import AUTO
-from .sockets import CATEGORY, LoraStackSocket, apply_input
-from .stacked_lora import StackedLora
+from .inputs import CATEGORY, LoraStackSocket, apply_input
+from .model.catalog import lora_files, stamp
+from .model.lora_files import apply_lora
+from .model.stacked_lora import StackedLora
+from .model.ways import AUTO
 
 ROWS = 5
 NONE = "none"

@@ -14,7 +14,7 @@ from comfy_api.latest import io
 from ..makeanything.foreign import brief, text_of
 from ..makeanything.text_encoder import TextEncoder, check_shapes, tokenize
 from ..makeanything.weights_file import open_weights
-from .sockets import CATEGORY
+from .inputs import CATEGORY
 
 FOLDER = "text_encoders"
 MODELS = Path(__file__).parents[1] / "models"

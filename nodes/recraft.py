@@ -12,11 +12,11 @@ from ..makeanything.foreign import need, within
 from ..makeanything.pictures import check
 from ..makeanything.recraft import check_cell, fit, paste
 from ..makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
-from .models import require_flux
-from .pins import Pin, pin_frame
-from .preview import fit_preview
-from .prompt import empty_grid
-from .sockets import CATEGORY, layout_inputs, read_layout
+from .browser.previews import fit_preview
+from .empty_grid import empty_grid
+from .inputs import CATEGORY, layout_inputs, read_layout
+from .model.checks import require_flux
+from .model.pins import Pin, pin_frame
 
 FRAME = 0, 256
 PERCENT = 0.0, 1.0

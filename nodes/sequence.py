@@ -19,8 +19,8 @@ from ..makeanything.foreign import need
 from ..makeanything.pictures import digits, save_png
 from ..makeanything.saving import numbered, saving
 from ..makeanything.sequence import CROSSFADE, FPS, HOLD_LAST, check_times, even, timeline
-from .preview import frames_preview, shrink, temporary
-from .sockets import CATEGORY
+from .browser.previews import frames_preview, shrink, temporary
+from .inputs import CATEGORY
 from .stopping import ask, counted
 
 PREFIX = "MakeAnything"

@@ -45,8 +45,8 @@ PYTHON = [name for name in ARCHIVE if name.endswith(".py")]
 
 
 def imported(name: str) -> set[str]:
-    """Files that a file imports relatively."""
-    found = set()
+    """Files that a file imports relatively, and those that make packages of the folders it lies in."""
+    found = {folder / "__init__.py" for folder in (ROOT / name).parents if folder != ROOT and ROOT in folder.parents}
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.ImportFrom) and node.level:
             folder = (ROOT / name).parents[node.level - 1] / (node.module or "").replace(".", "/")

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from training import bench, sd_scripts
+from training import bench
+from training.sd import engine
 
 ORDER: list[str] = []
 
@@ -33,7 +34,7 @@ class Run:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(Run=Run, STOCK="stock", make_flux=lambda size, device: f"flux of {size} on {device}")
-    monkeypatch.setitem(sys.modules, "training.bench_runs", module)
+    monkeypatch.setitem(sys.modules, "training.sd.bench_runs", module)
     ORDER.clear()
 
 
@@ -81,4 +82,4 @@ def test_without_sd_scripts_it_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["bench", "--sd_scripts", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         bench.main()
-    assert sd_scripts.TESTED in str(stopped.value)
+    assert engine.TESTED in str(stopped.value)

@@ -1,6 +1,6 @@
 import pytest
 
-from training.captions import read_flags
+from training.data.captions import read_flags
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from makeanything.flow import add_noise
+from makeanything.reference.flow import add_noise
 from makeanything.serpentine import Layout
-from training.cells import check_dataset, check_size, encode_clean, encode_grids, loss_weights, pin_tail
+from training.data.cells import check_dataset, check_size, encode_clean, encode_grids, loss_weights, pin_tail
 
 NINE, FOUR = Layout.of(9), Layout.of(4)
 BOXES = [(NINE, 48, slice(32, 48), slice(32, 48)), (FOUR, 32, slice(16, 32), slice(0, 16))]

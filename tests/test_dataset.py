@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from makeanything import pictures
-from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
+from makeanything.reference.autoencoder import Autoencoder
 from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
-from training import dataset, grids
-from training.dataset import Sample, head_of
+from training.builtin import grids
+from training.data import dataset
+from training.data.dataset import Sample, head_of
 
 HEADS = (Domain.of("Portrait", 9, "portrait painting"), Domain.of("Sketch", 9, "sketch drawing"))
 

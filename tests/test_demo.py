@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from demo import __main__ as demo
-from demo import domains, nano
+from demo import nano
+from demo.scenes import domains
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from demo import data, domains, pictures, style
+from demo import data, pictures
 from demo.encoders import CELL, Pool
 from demo.pictures import Chunk, Kind
+from demo.scenes import domains, style
 from makeanything import serpentine
 from makeanything.text_encoder import PAD, tokenize
 

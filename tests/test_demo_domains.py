@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from demo.domains import (
+from demo.scenes.domains import (
     COLOURS,
     PROCESSES,
     SIZES,

@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from demo import domains, evaluate, judge, report, style
-from demo.domains import PROCESSES, Scene
+from demo import evaluate
+from demo.scenes import domains, style
+from demo.scenes.domains import PROCESSES, Scene
+from demo.trials import judge, report
 
 NAMES = [p.name for p in PROCESSES]
 

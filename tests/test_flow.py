@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from makeanything.flow import PAPER_SHIFT, add_noise, flux_shift, sample, schedule, shift_time, target
 from makeanything.recraft import paste
+from makeanything.reference.flow import PAPER_SHIFT, add_noise, flux_shift, sample, schedule, shift_time, target
 from makeanything.serpentine import Layout
 
 STEPS = [1, 2, 3, 7, 20, 28, 50, 999]

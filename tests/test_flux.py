@@ -5,7 +5,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor
 
-from makeanything.flux import Flux, FluxParams
+from makeanything.reference.flux import Flux, FluxParams
 
 HIDDEN = 256
 PARAMS = FluxParams(hidden_size=HIDDEN, depth=1, depth_single_blocks=2, context_in_dim=32, vec_in_dim=16)

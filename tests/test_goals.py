@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from demo import domains, goals, icons, nano, trial
-from demo.domains import PROCESSES
+from demo import goals, nano
+from demo.scenes import domains, icons
+from demo.scenes.domains import PROCESSES
+from demo.trials import trial
 
 TITLE = "seen, 9 frames"
 

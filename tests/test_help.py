@@ -66,7 +66,7 @@ def names(rows: list[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def literals() -> list[str]:
     """Every text in the code that users run."""
-    sources = [path for folder in ("nodes", "makeanything") for path in (ROOT / folder).glob("*.py")]
+    sources = [path for folder in ("nodes", "makeanything") for path in (ROOT / folder).rglob("*.py")]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
     constants = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     return [value for value in constants if isinstance(value, str)]

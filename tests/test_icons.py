@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo import domains, icons, render, subjects
-from demo.domains import Scene
+from demo import render
+from demo.scenes import domains, icons, subjects
+from demo.scenes.domains import Scene
 from makeanything import pictures, serpentine
 from makeanything.serpentine import Layout
 from training import make_dataset

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from makeanything.domains import Domain
-from makeanything.flux import Flux, FluxParams
+from makeanything.reference.flux import Flux, FluxParams
 from training.asymmetric_network import AsymmetricNetwork, create_network
-from training.idle_heads import IdleHeads
+from training.heads.idle import IdleHeads
 
 PARAMS = FluxParams(
     hidden_size=128, depth=1, depth_single_blocks=1, context_in_dim=8, vec_in_dim=4, guidance_embed=False

@@ -42,7 +42,7 @@ def test_languages():
 
 
 def test_every_node_and_no_other(english):
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "nodes").rglob("*.py")]
     written = {node for source in sources for node in re.findall(r'node_id="(\w+)"', source)}
     assert {place[0] for place in english} == written
     assert len(written) > 10

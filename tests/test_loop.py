@@ -23,18 +23,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from makeanything.asymmetric_lora import AsymmetricLora
-from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
-from makeanything.flux import Flux, FluxParams
-from makeanything.merge import merge
+from makeanything.reference.autoencoder import Autoencoder
+from makeanything.reference.flux import Flux, FluxParams
+from makeanything.reference.merge import merge
 from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH, TextEncoder
-from training import checkpoint, dataset, grids, loop, recipe, stages
-from training.head_network import HeadNetwork
-from training.objective import Objective
-from training.routing import Dropout
-from training.settings import Settings
+from training import loop as command
+from training.builtin import checkpoint, grids, loop, recipe, task
+from training.builtin.objective import Objective
+from training.builtin.settings import Settings
+from training.data import dataset
+from training.heads.layer import Dropout
+from training.heads.network import HeadNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = FluxParams(
@@ -356,7 +358,7 @@ def settings_file(models: Path, out: Path, **changes: object) -> Path:
 
 def launch(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["loop", *map(str, arguments)])
-    return loop.main()
+    return command.main()
 
 
 HEAD_SETTINGS = {"network_dim": 4, "network_alpha": 4, "network_args": ["domains=Portrait;Sketch"]}
@@ -396,7 +398,7 @@ def test_heads_from_a_settings_file(heads_file, models):
 def test_the_loss_falls(models, tmp_path, kind, changes):
     path = settings_file(models, tmp_path, timestep_sampling="uniform", **changes)
     read = recipe.Recipe.read(kind, path)
-    stage = stages.prepare(read, loop.this_process())
+    stage = task.prepare(read, loop.this_process())
 
     @torch.no_grad()
     def loss() -> float:
@@ -411,7 +413,7 @@ def test_the_seed_decides_what_a_begins_as(models, tmp_path):
     path = settings_file(models, tmp_path, **HEAD_SETTINGS)
 
     def first(seed: int) -> Tensor:
-        stage = stages.prepare(recipe.Recipe.read("heads", path, [f"seed={seed}"]), loop.this_process())
+        stage = task.prepare(recipe.Recipe.read("heads", path, [f"seed={seed}"]), loop.this_process())
         return next(stage.module.shared())
 
     assert torch.equal(first(1), first(1)) and not torch.equal(first(1), first(2))
@@ -419,7 +421,7 @@ def test_the_seed_decides_what_a_begins_as(models, tmp_path):
 
 def test_a_sample_trains_the_head_of_its_subset_alone(models, tmp_path):
     path = settings_file(models, tmp_path, **{**HEAD_SETTINGS, "dataset_config": str(models / "sketch.toml")})
-    stage = stages.prepare(recipe.Recipe.read("heads", path), loop.this_process())
+    stage = task.prepare(recipe.Recipe.read("heads", path), loop.this_process())
     loss, figures = stage.loss(torch.Generator().manual_seed(0), 0)
     loss.backward()
     used = {name.split(".")[2] for name, p in stage.module.named_parameters() if p.grad is not None and "ups" in name}
@@ -429,7 +431,7 @@ def test_a_sample_trains_the_head_of_its_subset_alone(models, tmp_path):
 def test_the_recraft_stage_is_the_objective_on_grids_with_their_tail_encoded_alone(models, tmp_path):
     layout, settings = Layout.of(9), {"dataset_config": str(models / "sketch.toml"), "frames": 9, "network_dim": 2}
     path = settings_file(models, tmp_path, **settings)
-    stage = stages.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
+    stage = task.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
     loss, _ = stage.loss(torch.Generator().manual_seed(0), 0)
     data = grids.encode(dataset.read(models / "sketch.toml"), models / "ae.safetensors", tmp_path / "cache", layout)
     generator = torch.Generator().manual_seed(0)
@@ -464,13 +466,13 @@ def test_recraft_gives_an_ordinary_lora_on_the_head(models, heads_file, tmp_path
 def test_recraft_trains_on_the_flux_with_its_head(models, heads_file, tmp_path):
     path = settings_file(models, tmp_path, network_dim=2, dataset_config=str(models / "sketch.toml"))
     path.write_text(path.read_text() + f'head_file = "{heads_file}"\nhead = "Sketch"\n')
-    stage = stages.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
+    stage = task.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
     loss, _ = stage.loss(torch.Generator().manual_seed(0), 0)
     merged = merge(load_file(models / "flux.safetensors"), AsymmetricLora.open(heads_file).select("Sketch"))
     save_safetensors(merged, tmp_path / "merged.safetensors")
     path.write_text(path.read_text().split("head_file")[0] + "frames = 9\n")
     change = [f"pretrained_model_name_or_path={tmp_path / 'merged.safetensors'}"]
-    again = stages.prepare(recipe.Recipe.read("recraft", path, change), loop.this_process())
+    again = task.prepare(recipe.Recipe.read("recraft", path, change), loop.this_process())
     torch.testing.assert_close(again.loss(torch.Generator().manual_seed(0), 0)[0], loss, rtol=1e-5, atol=0)
 
 

@@ -11,10 +11,10 @@ import pytest
 import toml
 from PIL import Image
 
-from training import dataset_folder, picking, sources
+from training.data import folder, picking, sources
+from training.data.picking import Picking, Skip, spread_change
+from training.data.sources import Frame
 from training.make_dataset import main
-from training.picking import Picking, Skip, spread_change
-from training.sources import Frame
 
 STEP = 7
 """Brightness from one frame to the next; codecs and resizing move it by less than 3."""
@@ -716,7 +716,7 @@ def test_a_full_disk_stops_the_run(source, make, monkeypatch, capsys):
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(dataset_folder, "save_png", full)
+    monkeypatch.setattr(folder, "save_png", full)
     assert files_in(make(code=2)) == ["portrait/a.caption"]
     assert "No space left on device" in capsys.readouterr().err
 
@@ -758,7 +758,7 @@ def test_two_sequences_of_one_name(source, make):
 
 
 def test_the_contact_sheet_shows_sequences_in_rows(source, make, monkeypatch):
-    monkeypatch.setattr(dataset_folder, "SHEET_ROWS", 2)
+    monkeypatch.setattr(folder, "SHEET_ROWS", 2)
     for name in ("a", "b", "c"):
         write_folder(source / name, numbered(33) if name != "b" else numbered(9))
     out = make()

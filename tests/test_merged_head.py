@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from makeanything.domains import Domain
-from makeanything.flux import Flux, FluxParams
+from makeanything.reference.flux import Flux, FluxParams
 from makeanything.serpentine import Layout
 from training.asymmetric_network import AsymmetricNetwork
-from training.merged_head import Base, merged_domain
+from training.heads.merged import Base, merged_domain
 
 PARAMS = FluxParams(hidden_size=128, depth=1, depth_single_blocks=1, context_in_dim=8, vec_in_dim=4)
 PORTRAIT, EMOJI = Domain.of("Portrait", 9, "portrait painting"), Domain.of("Emoji", 4, "emoji design")

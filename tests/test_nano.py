@@ -7,14 +7,15 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from demo import domains, icons, judge, style
 from demo.nano import GRID, MODELS, STYLE, Nano, heads, read
+from demo.scenes import domains, icons, style
+from demo.trials import judge
 from makeanything import serpentine
-from makeanything.autoencoder import COLOUR, PAPER, SCALE, SHIFT, Autoencoder
 from makeanything.domains import find
 from makeanything.files import open_safetensors
 from makeanything.lora_info import trigger_words
-from makeanything.merge import merge
+from makeanything.reference.autoencoder import COLOUR, PAPER, SCALE, SHIFT, Autoencoder
+from makeanything.reference.merge import merge
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import PAD, TOKENS, WORDS, TextEncoder, tokenize
 

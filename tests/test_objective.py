@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from makeanything import flow
+from makeanything.reference import flow
 from makeanything.serpentine import Layout
-from training.objective import Objective, by_domain
+from training.builtin.objective import Objective, by_domain
 
 TEXT = (torch.zeros(3, 2, 4), torch.zeros(3, 4))
 

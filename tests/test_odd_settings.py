@@ -7,15 +7,15 @@ import pytest
 from torch import nn
 
 from makeanything.domains import Domain
-from training import dataset
-from training.captions import read_flags
-from training.drawing import Drawing
-from training.head_network import HeadNetwork
+from training.builtin.recipe import Recipe
+from training.builtin.settings import Settings
+from training.data import dataset
+from training.data.captions import read_flags
+from training.data.grid import Drawing
+from training.data.picking import Picking, Skip
+from training.heads.network import HeadNetwork
+from training.heads.options import Options
 from training.make_dataset import main as make_dataset
-from training.network_options import Options
-from training.picking import Picking, Skip
-from training.recipe import Recipe
-from training.settings import Settings
 from training.values import parse, path_of, read_toml
 
 BLOCKS = ["double_blocks.0.img_attn.qkv", "double_blocks.1.txt_mlp.0", "single_blocks.0.linear1"]

@@ -20,7 +20,7 @@ MODELS = [model for model in vars(kits).values() if isinstance(model, dict) and 
 @pytest.fixture(scope="module")
 def literals() -> list[str]:
     """Every text in the code that users and trainers run."""
-    sources = [path for folder in ("nodes", "makeanything", "training") for path in (ROOT / folder).glob("*.py")]
+    sources = [path for folder in ("nodes", "makeanything", "training") for path in (ROOT / folder).rglob("*.py")]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sources]
     constants = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     # Places for names in the texts of the log.

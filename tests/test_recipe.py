@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from makeanything.asymmetric_lora import AsymmetricLora
-from training.objective import Objective
-from training.recipe import Recipe
-from training.settings import Settings
+from training.builtin.objective import Objective
+from training.builtin.recipe import Recipe
+from training.builtin.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = """

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from makeanything import domains, file_names, foreign, lora_header, lora_info, pictures, weights_header
-from training import dataset, head_network, network_options, values
+from training import values
+from training.data import dataset
+from training.heads import network, options
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs/reliability.md").read_text(encoding="utf-8")
 LIMITS = dict(line.strip("| ").split(" | ", 1) for line in TEXT.split("## Limits")[1].split("##")[0].split("\n|")[3:])
@@ -54,12 +56,12 @@ LIMITS = dict(line.strip("| ").split(" | ", 1) for line in TEXT.split("## Limits
                 f"{dataset.LARGEST_EDGE:,} px",
                 f"batch {dataset.LARGEST_BATCH:,}",
                 f"num_repeats {dataset.MOST_REPEATS:,}",
-                f"rank {head_network.MOST_RANK:,}",
+                f"rank {network.MOST_RANK:,}",
             ),
         ),
         (
             "JSON file of domains for the trainers",
-            (f"nested {network_options.JSON_DEPTH} deep", f"{network_options.JSON_VALUES:,} values"),
+            (f"nested {options.JSON_DEPTH} deep", f"{options.JSON_VALUES:,} values"),
         ),
     ],
 )

@@ -22,7 +22,7 @@ from makeanything.saving import (
     saving,
     unfinished,
 )  # fmt: skip
-from training import dataset
+from training.data import dataset
 
 
 def test_atomic_writes_beside_the_target_and_replaces_it(tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training import sd_scripts
-from training.sd_scripts import NEEDED, TESTED, enable, find
+from training.sd import engine
+from training.sd.engine import NEEDED, TESTED, enable, find
 
 
 def make(folder: Path, without: str = "") -> Path:
@@ -25,7 +25,7 @@ def nowhere(tmp_path, monkeypatch):
     monkeypatch.delenv("SD_SCRIPTS_PATH", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    monkeypatch.setattr(sd_scripts, "ROOT", tmp_path / "projects" / "pack")
+    monkeypatch.setattr(engine, "ROOT", tmp_path / "projects" / "pack")
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 

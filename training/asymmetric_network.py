@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
 
-from .head_network import HeadNetwork
-from .network_options import Options
-from .routing import linear_layers
+from .heads.layer import linear_layers
+from .heads.network import HeadNetwork
+from .heads.options import Options
 
 RANK, ALPHA = 64, 1.0
 """Of the released files."""

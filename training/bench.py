@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from . import sd_scripts
+from .sd import engine
 
 if TYPE_CHECKING:
-    from .bench_runs import Case, Run, Size
+    from .sd.bench_runs import Case, Run, Size
 
 TARGETS = "Targets: time <= 1.05, memory with idle heads on the CPU <= 1.10."
 ON_THE_CPU = "Memory is what a card would hold, without the heads that wait. The times have no moves of heads in them."
@@ -55,7 +55,7 @@ def measure(
     size: Size, cases: Sequence[Case], rounds: int, device: str, seconds: float = math.inf, out: Path | None = None
 ) -> list[Row]:
     """A row for sd-scripts' own network, and one for each case that is begun in this time; `out` gets them as JSON."""
-    from .bench_runs import STOCK, Run, make_flux
+    from .sd.bench_runs import STOCK, Run, make_flux
 
     start = time.monotonic()
     base = make_flux(size, device=device)
@@ -139,8 +139,8 @@ def main() -> None:
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
     try:
-        folder = sd_scripts.enable(options.sd_scripts)
-        from .bench_runs import CASES, FULL, SMALL
+        folder = engine.enable(options.sd_scripts)
+        from .sd.bench_runs import CASES, FULL, SMALL
     except (FileNotFoundError, ImportError, ValueError) as error:
         sys.exit(f"{error}\nRun this with the Python of sd-scripts' own environment.")
     logging.disable(logging.INFO)

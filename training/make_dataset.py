@@ -13,11 +13,11 @@ from tqdm import tqdm
 from makeanything.domains import DOMAINS, Domain
 from makeanything.foreign import brief
 
-from .dataset_folder import DatasetFolder
-from .drawing import Drawing
-from .network_options import Options
-from .picking import Picking, Skip
-from .sequences import CAPTIONS, Item, Skipped, in_frames, look, slug
+from .data.folder import DatasetFolder
+from .data.grid import Drawing
+from .data.picking import Picking, Skip
+from .data.sequences import CAPTIONS, Item, Skipped, in_frames, look, slug
+from .heads.options import Options
 
 EXAMPLES = """examples:
   python -m training.make_dataset timelapses --domain Portrait -o dataset

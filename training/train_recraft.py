@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from .sd_scripts import run
+from .sd.engine import run
 
 
 def make_trainer() -> Any:
-    from .recraft_trainer import ReCraftTrainer
+    from .sd.recraft import ReCraftTrainer
 
     return ReCraftTrainer()
 

@@ -28,7 +28,7 @@ const button = (label, icon, onclick) =>
   element("button", { type: "button", ariaLabel: label, title: label, innerHTML: drawing(icon), onclick });
 const drawing = (icon) => `<svg viewBox="0 0 16 16" aria-hidden="true"><path d="${ICONS[icon]}"/></svg>`;
 
-/** `sheets` are what the server sent: pictures of all frames of a sequence (nodes/preview.py). */
+/** `sheets` are what the server sent: pictures of all frames of a sequence (nodes/browser/previews.py). */
 class Player {
   constructor(node) {
     this.node = node;

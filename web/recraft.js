@@ -26,7 +26,7 @@ class Fit {
     onOutput(node, OUTPUT, () => this.update());
   }
 
-  /** Shows the file that is wired in, else what the last run sent (nodes/preview.py). */
+  /** Shows the file that is wired in, else what the last run sent (nodes/browser/previews.py). */
   update() {
     const origin = sourceOf(this.node, "image");
     const [sent] = lastOutput(this.node, OUTPUT) ?? [];

@@ -14,7 +14,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
-from makeanything.flux import Flux
+from makeanything.reference.flux import Flux
 
 from ..lab import PACK, Clock, Lab
 from ..models import FULL, TINY, Size

@@ -25,13 +25,14 @@ from demo import page
 from makeanything import __main__ as commands
 from makeanything import pictures
 from makeanything.animations import save_gif, save_webp
-from makeanything.autoencoder import Autoencoder
 from makeanything.domains import Domain
-from makeanything.flux import Flux, FluxParams
 from makeanything.lora_header import DOMAINS_KEY
+from makeanything.reference.autoencoder import Autoencoder
+from makeanything.reference.flux import Flux, FluxParams
 from makeanything.saving import NotSavedError, numbered, save_safetensors
 from makeanything.text_encoder import TextEncoder
-from training import checkpoint, loop, make_dataset
+from training import make_dataset
+from training.builtin import checkpoint, loop
 
 Saver = Callable[[Path, int], int]
 LAYER = "lora_unet_double_blocks_0_img_attn_qkv"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from training import dataset
-from training.captions import read_flags
-from training.network_options import Options
-from training.recipe import KINDS, Recipe
+from training.builtin.recipe import KINDS, Recipe
+from training.data import dataset
+from training.data.captions import read_flags
+from training.heads.options import Options
 from training.values import read_toml
 
 from .fuzzer import MARK, Fuzzer

@@ -13,7 +13,7 @@ from makeanything.domains import DOMAINS
 from makeanything.foreign import parse_json
 from makeanything.lora_header import DOMAINS_KEY, HEADER_DEPTH, HEADS, read_domains
 from makeanything.lora_info import trigger_words
-from training.network_options import Options
+from training.heads.options import Options
 
 from .fuzzer import MARK, Fuzzer
 

@@ -11,7 +11,7 @@ from makeanything.foreign import ECHO, brief
 from makeanything.lora_header import parse
 from makeanything.lora_info import layer_of
 from makeanything.serpentine import Layout
-from training.captions import read_flags
+from training.data.captions import read_flags
 
 from .fuzzer import MARK, Fuzzer
 

@@ -59,7 +59,7 @@ def load(comfy: Any, path: Path, **options: Any) -> Any:
 
 
 def apply(model: Any, folder: Path, choice: Any = "Portrait", strength: float = 1.0, way: str = "branch", **file: str):
-    patching = importlib.import_module(f"{PACK}.nodes.patching")
+    patching = importlib.import_module(f"{PACK}.nodes.model.patching")
     lora = AsymmetricLora.open(folder / file.get("heads", "heads.safetensors"))
     return patching.apply_head(model, lora, choice, strength, way)
 

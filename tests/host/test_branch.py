@@ -88,7 +88,7 @@ def test_patches_of_others_compose(comfy: Any, folder: Path, base: Any, order: s
 
 
 def test_recraft_on_top(comfy: Any, folder: Path, base: Any) -> None:
-    pins = importlib.import_module(f"{PACK}.nodes.pins")
+    pins = importlib.import_module(f"{PACK}.nodes.model.pins")
     layout = Layout(2, 2)
     cell = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(9))
     drawn = {}

@@ -30,7 +30,7 @@ PARTS = {
 
 def stacked(model: Any, folder: Path, name: str, strength: float, way: str) -> tuple[Any, str]:
     """(model, report) of LoRA Stack's work with one file."""
-    files = importlib.import_module(f"{PACK}.nodes.lora_files")
+    files = importlib.import_module(f"{PACK}.nodes.model.lora_files")
 
     class File(files.StackedLora):
         path = str(folder / name)
@@ -57,7 +57,7 @@ def save_parts(folder: Path) -> str:
 def test_a_file_that_does_not_fit_is_not_read(
     comfy: Any, folder: Path, base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = importlib.import_module(f"{PACK}.nodes.lora_files")
+    files = importlib.import_module(f"{PACK}.nodes.model.lora_files")
     monkeypatch.setattr(files, "get_free_memory", lambda device: 5, raising=False)
     with pytest.raises(ValueError, match=r"^plain.safetensors needs 0.\d\d GiB of memory, and 0.00 GiB are free"):
         stacked(base, folder, "plain.safetensors", 1.0, "patch")

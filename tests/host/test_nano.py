@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from demo import domains, style
 from demo.nano import CFG, GRID, STEPS, Nano, heads
+from demo.scenes import domains, style
 from makeanything import pictures
 from makeanything.asymmetric_lora import Choice
 from makeanything.domains import Domain, find

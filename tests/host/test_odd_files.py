@@ -159,7 +159,7 @@ def test_a_lora_that_the_host_chokes_on_is_named(host: Host, loras: Path) -> Non
 
 def test_a_file_is_read_once_under_all_its_names(comfy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link to the folder in itself gives every file 41 names."""
-    catalog = importlib.import_module(f"{HERE}.nodes.catalog")
+    catalog = importlib.import_module(f"{HERE}.nodes.model.catalog")
     read, reads = catalog._read_domains, []
     monkeypatch.setattr(catalog, "_read_domains", lambda path: reads.append(path) or read(path))
     tiny.save_heads(tmp_path / HEADS)

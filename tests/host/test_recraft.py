@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from makeanything import flow
-from makeanything.flux import Flux
 from makeanything.recraft import paste
+from makeanything.reference import flow
+from makeanything.reference.flux import Flux
 from makeanything.serpentine import Layout
 
 from . import tiny

@@ -20,7 +20,7 @@ EDGE = 8
 
 @pytest.fixture
 def pins(comfy: Any) -> ModuleType:
-    return importlib.import_module(f"{PACK}.nodes.pins")
+    return importlib.import_module(f"{PACK}.nodes.model.pins")
 
 
 def cell() -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from makeanything.asymmetric_lora import save
 from makeanything.domains import Domain
-from makeanything.flux import Flux, FluxParams
+from makeanything.reference.flux import Flux, FluxParams
 
 PARAMS = FluxParams(hidden_size=128, depth=1, depth_single_blocks=1, context_in_dim=32, vec_in_dim=16)
 WIDER = FluxParams(hidden_size=256, depth=1, depth_single_blocks=1, context_in_dim=32, vec_in_dim=16)

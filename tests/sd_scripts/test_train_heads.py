@@ -24,8 +24,8 @@ from makeanything.asymmetric_lora import AsymmetricLora, extract
 from makeanything.serpentine import Layout
 from training import train_heads
 from training.came import Came
-from training.heads_trainer import HeadsTrainer
-from training.idle_heads import IdleHeads
+from training.heads.idle import IdleHeads
+from training.sd.heads import HeadsTrainer
 
 EDGE = 96
 """Of a grid in pixels: 3x3 cells of 32 px, or 2x2 of 48."""

@@ -14,9 +14,10 @@ from accelerate.state import AcceleratorState
 from library import config_util, flux_utils
 
 from makeanything.domains import RELEASED_BY_HEADS, Domain
-from training import sd_scripts, train_heads, train_recraft
+from training import train_heads, train_recraft
 from training.asymmetric_network import plan
-from training.samples import read_heads
+from training.sd import engine
+from training.sd.samples import read_heads
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
@@ -172,7 +173,7 @@ def test_the_mask_of_t5_can_be_left_out(command, monkeypatch):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_setting_of_a_config_is_one_of_its_trainer(path, monkeypatch):
     """As sd-scripts reads it, with the files taken to be there."""
-    monkeypatch.setattr(sd_scripts, "_check_files", lambda *arguments: None)
+    monkeypatch.setattr(engine, "_check_files", lambda *arguments: None)
     seen = []
     trainer = train_recraft if path.stem.startswith("recraft") else train_heads
     monkeypatch.setattr(trainer, "make_trainer", lambda: argparse.Namespace(train=seen.append))

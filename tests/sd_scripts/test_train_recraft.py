@@ -25,13 +25,14 @@ from makeanything.domains import Domain
 from makeanything.lora_info import layer_of
 from makeanything.recraft import fit
 from makeanything.serpentine import Layout
-from training import recraft_trainer, train_recraft
+from training import train_recraft
 from training.asymmetric_network import AsymmetricNetwork
-from training.cells import encode_clean
-from training.merged_head import Base
-from training.recraft_samples import pin_tail_in
-from training.recraft_trainer import ReCraftTrainer
-from training.routing import linear_layers, lora_name
+from training.data.cells import encode_clean
+from training.heads.layer import linear_layers, lora_name
+from training.heads.merged import Base
+from training.sd import recraft
+from training.sd.recraft import ReCraftTrainer
+from training.sd.recraft_samples import pin_tail_in
 
 NINE, FOUR = Layout.of(9), Layout.of(4)
 GRIDS = {NINE: 96, FOUR: 64}
@@ -394,7 +395,7 @@ def test_the_head_is_merged_before_the_cast_to_fp8(tiny, tmp_path, models):
 )
 def test_a_head_that_is_not_the_data_s(tiny, tmp_path, monkeypatch, options, domain, warnings):
     said: list[str] = []
-    monkeypatch.setattr(recraft_trainer.logger, "warning", said.append)
+    monkeypatch.setattr(recraft.logger, "warning", said.append)
     path = tiny / "domain.toml"
     text = (tiny / "grids96.toml").read_text(encoding="utf-8")
     path.write_text(f'{text}custom_attributes = {{ domain = "{domain}" }}\n', encoding="utf-8")

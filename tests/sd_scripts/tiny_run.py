@@ -123,7 +123,7 @@ def _make_tokenizers(folder: Path) -> None:
 
 
 def _kill_in_step(number: int) -> None:
-    from training.flux_trainer import FluxTrainer
+    from training.sd.trainer import FluxTrainer
 
     original = FluxTrainer.on_step_start
 

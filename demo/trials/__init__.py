@@ -1,0 +1,1 @@
+"""Experiments with FLUX-nano: many sequences drawn and judged."""

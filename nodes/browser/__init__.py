@@ -1,0 +1,1 @@
+"""What the scripts in web/ ask for and show."""

@@ -1,0 +1,96 @@
+"""Branches on a MODEL: hooks on its layers while it is loaded, their weights a model of their own that the host loads.
+
+The host injects a model's hooks when it loads the model and ejects them when it unloads it or loads a clone.  Nothing
+here replaces a layer, reads a weight of the model or makes the host patch its weights anew.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from weakref import WeakKeyDictionary
+
+import comfy.model_patcher
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP, PatcherInjection
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from ...makeanything.branch import Branches
+
+KEY = "makeanything_branch"
+
+_HOOKED = "_makeanything_hooked"
+
+_hooks: WeakKeyDictionary[nn.Module, tuple[int, list[tuple[nn.Module, RemovableHandle]]]] = WeakKeyDictionary()
+"""Model -> (id of the patcher that hooked it, its layers and hooks).  Clones share a model; the last loaded has it."""
+
+
+def add_branches(model: ModelPatcher, branches: Branches) -> None:
+    """Give this patcher (not those it was cloned from) the branches, joined with those it has."""
+    for before in model.get_additional_models_with_key(KEY):
+        branches = Branches([*before.model.items(), *branches.items()])
+    model.set_additional_models(KEY, [_patcher(branches, model.load_device, model.offload_device)])
+    model.set_injections(KEY, [PatcherInjection(_inject, _eject)])
+    # A clone says that it is injected when the patcher it was cloned from is, and would move the hooks to itself.
+    model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
+    model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _forget_injection)
+
+
+def _forget_injection(_: ModelPatcher, clone: ModelPatcher) -> None:
+    clone.is_injected = False
+
+
+def dtype_of(model: ModelPatcher) -> torch.dtype:
+    """What the model computes in, which quantised weights are not stored in."""
+    dtype = model.model.manual_cast_dtype or model.model.get_dtype()
+    return dtype if dtype in (torch.float32, torch.float16) else torch.bfloat16
+
+
+def _patcher(branches: Branches, load_device: torch.device, offload_device: torch.device) -> ModelPatcher:
+    # Looked up when called: the host replaces the class at start where it manages memory dynamically.
+    patcher = comfy.model_patcher.CoreModelPatcher(branches, load_device=load_device, offload_device=offload_device)
+    # For the copies that the host makes of a model for more GPUs.
+    patcher.cached_patcher_init = (_copy, (branches, load_device, offload_device))
+    return patcher
+
+
+def _copy(branches: Branches, load_device: torch.device, offload_device: torch.device) -> ModelPatcher:
+    return _patcher(copy.deepcopy(branches).to(offload_device), load_device, offload_device)
+
+
+def _inject(patcher: ModelPatcher) -> None:
+    _remove_hooks(patcher.model)
+    hooks: list[tuple[nn.Module, RemovableHandle]] = []
+    _hooks[patcher.model] = (id(patcher), hooks)
+    for branches in patcher.get_additional_models_with_key(KEY):
+        for name, branch in branches.model.items():
+            layer = comfy.utils.get_attr(patcher.model, name)
+            hooks.append((layer, layer.register_forward_hook(branch.hook)))
+            layer.__class__ = _hooked(type(layer))
+
+
+def _eject(patcher: ModelPatcher) -> None:
+    owner, _ = _hooks.get(patcher.model, (None, []))
+    if owner == id(patcher):
+        _remove_hooks(patcher.model)
+
+
+def _remove_hooks(model: nn.Module) -> None:
+    _, hooks = _hooks.pop(model, (None, []))
+    for layer, hook in hooks:
+        hook.remove()
+        if _HOOKED in vars(type(layer)):
+            layer.__class__ = type(layer).__base__
+
+
+@cache
+def _hooked(layer: type[nn.Module]) -> type[nn.Module]:
+    """The same class under another identity.
+
+    torch.compile does not look whether a layer that had no hooks has some now, and would run what it compiled without
+    them; it does look at the class.
+    """
+    return type(layer.__name__, (layer,), {"__module__": layer.__module__, _HOOKED: True})

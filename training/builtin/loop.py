@@ -1,0 +1,156 @@
+"""The steps of a run, on one process or several.
+
+A step is a number of batches, shared out over the processes; each draws its data from a generator that depends on the
+seed, the step and the batch's place in the step alone.  With the weights and the optimizer's memory restored exactly, a
+run that was stopped and resumed ends on the bits of one that was not.  Several processes (`accelerate launch` or
+`torchrun`) share their gradients and end on the same weights.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object, parse_flag_from_env, reduce
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..distributed import all_reduce_gradients
+from . import checkpoint
+from .settings import Settings
+
+Figures = Mapping[str, float | Tensor]
+"""What to show of a batch, by name, such as the loss of each domain in it."""
+
+Loss = Callable[[torch.Generator, int], tuple[Tensor, Figures]]
+"""(generator of this batch, step) -> (loss to minimise, figures)."""
+
+MEMORY = 0.05
+"""Weight of the newest figure in the running means."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+def this_process() -> PartialState:
+    """This process among those of the run, and its device."""
+    # Unless it is told so, accelerate takes several processes without an accelerator for so many single ones.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: the state was saved after the step that was under way."""
+
+
+def fit(
+    module: nn.Module,
+    loss: Loss,
+    settings: Settings,
+    state: Path,
+    title: str,
+    on_save: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Train the parameters of `module` that require gradients, resuming from the file `state` when it exists.
+
+    The state is saved every `save_every` steps, at the end, and at Ctrl-C or SIGTERM, which raise Interrupted when the
+    step under way is done.  Before that, `on_save` is called with the number of steps done.  Several processes stop at
+    the same step, and the first one alone saves.  torch's own generator is seeded at every batch, for dropout.
+    """
+    process = this_process()
+    module.to(process.device)
+    trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    optimizer = settings.make_optimizer(module)
+    start = checkpoint.restore(state, trained, optimizer)
+    means: dict[str, float] = {}
+    bar = tqdm(total=settings.steps, initial=start, desc=title, dynamic_ncols=True, disable=not process.is_main_process)
+    if start >= settings.steps:
+        bar.write(f"{state} has done its {start} steps; remove it to start anew", file=sys.stderr)
+    # A step's figures are looked at when the next one is under way, so that the device never waits for this process.
+    before: list[Figures] = []
+    with _stop_signals() as stopped, bar:
+        for done in range(start + 1, settings.steps + 1):
+            after = _step(trained, optimizer, loss, settings, done - 1)
+            saving = done % settings.save_every == 0 or done == settings.steps
+            shown = _read(before, done - 2)
+            before = after
+            if saving or stopped:
+                shown, before = shown + _read(before, done - 1), []
+            reports = gather_object([(bool(stopped), shown)])
+            stop = any(stopping for stopping, _ in reports)
+            if process.is_main_process:
+                _show(bar, means, [figures for _, shown in reports for figures in shown])
+                if stop or saving:
+                    # The state last: a run that is killed in between does these steps again, and saves again.
+                    on_save(done)
+                    checkpoint.save(state, trained, optimizer, done)
+            if stop and done < settings.steps:
+                raise Interrupted(f"{title}: stopped after {done} steps; run the same command to go on")
+    process.wait_for_everyone()
+
+
+def _step(
+    trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, loss: Loss, settings: Settings, step: int
+) -> list[Figures]:
+    """One update; the figures of this process's batches."""
+    process = this_process()
+    for group in optimizer.param_groups:
+        group["lr"] = settings.lr_at(step)
+    optimizer.zero_grad(set_to_none=True)
+    shown: list[Figures] = []
+    for turn in range(settings.accumulation):
+        place = turn * process.num_processes + process.process_index
+        entropy = np.random.SeedSequence((settings.seed, step, place)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(entropy[0]))
+        torch.manual_seed(generator.initial_seed())
+        with _autocast(settings.mixed_precision):
+            value, figures = loss(generator, step)
+        (value / settings.accumulation).backward()
+        shown.append({"loss": value.detach(), **figures})
+    if process.num_processes > 1:
+        all_reduce_gradients(trained.values(), reduce, process.device)
+    if settings.clip:
+        torch.nn.utils.clip_grad_norm_(trained.values(), settings.clip)
+    optimizer.step()
+    return shown
+
+
+def _read(shown: Iterable[Figures], step: int) -> list[dict[str, float]]:
+    """A step's figures as numbers.  FloatingPointError when its loss is not finite."""
+    numbers = [{name: float(value) for name, value in figures.items()} for figures in shown]
+    for figures in numbers:
+        if not math.isfinite(figures["loss"]):
+            raise FloatingPointError(f"the loss of step {step} is {figures['loss']}; lower the learning rate")
+    return numbers
+
+
+def _show(bar: tqdm, means: dict[str, float], batches: Iterable[Mapping[str, float]]) -> None:
+    """Carry the running means on, each over the batches that have its figure, and show them."""
+    for figures in batches:
+        for name, value in figures.items():
+            means[name] = value + (1 - MEMORY) * (means.get(name, value) - value)
+    bar.set_postfix({name: f"{mean:.4f}" for name, mean in means.items()}, refresh=False)
+    bar.update()
+
+
+def _autocast(precision: str) -> torch.autocast:
+    return torch.autocast(this_process().device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list, so that the step under way can end."""
+    stopped: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda got, frame: stopped.append(got)) for number in numbers]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

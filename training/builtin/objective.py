@@ -1,0 +1,82 @@
+"""The flow-matching objective of every run: how times are drawn, and what the model is asked to predict.
+
+x_t = (1 - t) x + t e, the model predicts e - x (paper, section 3.3).  In ReCraft the tail is clean in the model's input
+and left out of the loss (section 3.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from makeanything.recraft import loss_mask, paste
+from makeanything.reference import flow
+from makeanything.serpentine import LATENTS_PER_TOKEN, Layout
+
+Text = tuple[Tensor, Tensor]
+"""Prompts as the model reads them: txt (B, L, context) and vec (B, vec_in_dim)."""
+
+Model = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(latents (B, C, H, W), t (B,), txt, vec, guidance (B,)) -> velocity (B, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Times are the sigmoid of normal draws of width `spread` (None: even over 0..1), then moved towards noise.
+
+    shift: how far (see flow.shift_time); None is FLUX's own for the size of the grid.
+    guidance: what the guidance embedding is told, drawn evenly between the two.
+    """
+
+    shift: float | None = flow.PAPER_SHIFT
+    spread: float | None = 1.0
+    guidance: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name, value in (("shift", self.shift), ("spread", self.spread)):
+            if value is not None and value <= 0:
+                raise ValueError(f"the {name} of times must be positive, got {value}")
+
+    def draw_times(self, batch: int, tokens: int, generator: torch.Generator) -> Tensor:
+        """Times (B,) for grids of this many tokens."""
+        if self.spread is None:
+            t = torch.rand(batch, generator=generator, device=generator.device)
+        else:
+            t = (self.spread * torch.randn(batch, generator=generator, device=generator.device)).sigmoid()
+        return flow.shift_time(t, flow.flux_shift(tokens) if self.shift is None else self.shift)
+
+    def losses(
+        self, model: Model, latents: Tensor, text: Text, generator: torch.Generator, recraft: Layout | None = None
+    ) -> Tensor:
+        """Mean squared error of the velocity, per sample (B,), for clean latents (B, C, H, W).
+
+        With a layout, its tail is the clean picture and the mean is over the rest.  Everything random is drawn from
+        `generator`, on its device: with one on the CPU, a step is the same on every device.
+        """
+        batch, _, height, width = latents.shape
+        tokens = (height // LATENTS_PER_TOKEN) * (width // LATENTS_PER_TOKEN)
+        t = self.draw_times(batch, tokens, generator).to(latents)
+        low, high = self.guidance
+        here = generator.device
+        guidance = low + (high - low) * torch.rand(batch, generator=generator, device=here).to(latents)
+        noise = torch.randn(latents.shape, generator=generator, device=here).to(latents)
+        noisy, mask = flow.add_noise(latents, noise, t), torch.ones((), device=latents.device)
+        if recraft is not None:
+            tail = recraft.box(recraft.tail, height, width)
+            noisy = paste(noisy, recraft, {recraft.tail: latents[:, :, tail.rows, tail.cols]})
+            mask = loss_mask(recraft, height, width).to(latents)
+        error = model(noisy, t, *text, guidance).to(latents.dtype) - flow.target(latents, noise)
+        return (error.square() * mask).mean((1, 2, 3)) / mask.mean()
+
+
+def by_domain(domains: Iterable[str | int | None], losses: Tensor) -> dict[str, float]:
+    """The mean of the losses (B,) of each domain among the samples'; None is none."""
+    shares: dict[str, list[float]] = {}
+    for domain, loss in zip(domains, losses.tolist(), strict=True):
+        if domain is not None:
+            shares.setdefault(str(domain), []).append(loss)
+    return {domain: fmean(share) for domain, share in shares.items()}

@@ -1,0 +1,86 @@
+"""The domain head that a ReCraft LoRA stands on: chosen from an asymmetric file and merged into FLUX."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from makeanything.asymmetric_lora import AsymmetricLora
+from makeanything.domains import Domain
+from makeanything.files import open_safetensors
+from makeanything.saving import save_safetensors
+from makeanything.serpentine import Layout
+
+from ..asymmetric_network import create_network_from_weights
+
+MERGED_KEY = "makeanything_merged"
+"""Header entry of a FLUX file with a head in it: the head's domain as JSON."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """How the grids are laid out, the domain of the head in FLUX (if any), and the file to merge that head from."""
+
+    layout: Layout
+    domain: Domain | None = None
+    file: Path | None = None
+
+    @classmethod
+    def read(cls, model: str, file: str | None, head: str | None, frames: int | None) -> Base:
+        """From a FLUX file, and what --head_file, --head and --frames say.  ValueError says what does not fit."""
+        merged = merged_domain(Path(model))
+        if head and not file:
+            raise ValueError("--head chooses from a file of heads: pass --head_file too")
+        if file and merged:
+            raise ValueError(f"{Path(model).name} has the head {merged.name} in it already: drop --head_file")
+        domain = _choose(AsymmetricLora.open(file), head) if file else merged
+        if frames:
+            layout = Layout.of(frames)
+        elif domain:
+            layout = domain.layout
+        else:
+            raise ValueError("pass --frames 9 or 4: without --head_file nothing says how the grids are laid out")
+        return cls(layout, domain, Path(file) if file else None)
+
+    def check_target(self, path: Path, model: str) -> None:
+        """ValueError unless FLUX with the head in it can be saved there."""
+        if not self.file:
+            raise ValueError("--save_merged writes FLUX with a head in it: pass --head_file too")
+        if path.suffix != ".safetensors" or not path.parent.is_dir():
+            raise ValueError(f"--save_merged {path}: it needs a folder that exists and the ending .safetensors")
+        if path.exists() and path.samefile(model):
+            raise ValueError(f"--save_merged {path}: that is the FLUX without the head; choose another name")
+
+    def merge(self, flux: nn.Module, device: torch.device | str | None = None) -> None:
+        """Add the head to the weights of a FLUX with BFL names, computing in float32 on `device`."""
+        assert self.file and self.domain
+        network, state = create_network_from_weights(
+            1.0, self.file, None, [], flux, for_inference=True, domain=self.domain.name
+        )
+        network.merge_to([], flux, state, device=device)
+
+    def save(self, flux: nn.Module, path: str | os.PathLike[str]) -> None:
+        """Write a FLUX with the head in it, saying so in its header, atomically."""
+        assert self.domain
+        save_safetensors(flux.state_dict(), path, {MERGED_KEY: json.dumps(self.domain.to_json())})
+
+
+def merged_domain(model: Path) -> Domain | None:
+    """The domain of the head that a FLUX file has in it, if its header names one."""
+    if not model.is_file():
+        return None
+    with open_safetensors(model) as file:
+        text = (file.metadata() or {}).get(MERGED_KEY)
+    return Domain.from_json(json.loads(text)) if text else None
+
+
+def _choose(lora: AsymmetricLora, head: str | None) -> Domain:
+    if head is None and len(lora.domains) > 1:
+        names = ", ".join(f"{number} {domain.name}" for number, domain in enumerate(lora.domains, 1))
+        raise ValueError(f"{lora.path.name} has several heads; choose one with --head: {names}")
+    return lora.domains[lora.find(1 if head is None else head)]

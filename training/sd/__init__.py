@@ -1,0 +1,1 @@
+"""The trainers on kohya-ss sd-scripts.  Nothing outside this room imports sd-scripts."""
