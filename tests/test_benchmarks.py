@@ -131,9 +131,11 @@ def test_tables_and_verdicts():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["--rounds", "0"], "--rounds: needed a whole number from 1 to 1000, got '0'"),
         (["--full"], "--full needs a CUDA card"),
         (["--only", "nothing"], "invalid choice"),
+        (["--only", "load", "-o", "no/such/folder.md"], "can't be written"),
+        (["--only", "load", "-o", "."], "can't be written"),
     ],
 )
 def test_wrong_arguments(monkeypatch, capsys, arguments, message):
