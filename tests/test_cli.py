@@ -19,9 +19,9 @@ from makeanything.__main__ import main
 from makeanything.domains import Domain
 from makeanything.lora_header import DOMAINS_KEY
 from makeanything.serpentine import Layout, compose, split, trimmed_boxes
+from tests import draw_grids
 
 ROOT = Path(__file__).resolve().parents[1]
-GRIDS = ROOT.parent / "shared/data/grids"
 LAYER = "lora_unet_double_blocks_0_img_attn_qkv"
 
 
@@ -185,15 +185,9 @@ class TestSplit:
         run("split", grid, "--layout", "2x3", "-o", out, "--force")
         assert len(list(out.iterdir())) == 6
 
-    @pytest.mark.parametrize(
-        "name",
-        ["claytoys.4", "emoji.4", "icon.9", "lego.9", "oilpainting.4", "portrait.9", "sketch.9", "woodsculpture.4"],
-    )
-    def test_real_grids(self, tmp_path, name):
-        path = GRIDS / f"{name}.png"
-        if not path.is_file():
-            pytest.skip(f"NOT TESTED on a real grid: {path} is absent")
-        frames = name.split(".")[1]
+    @pytest.mark.parametrize("path", draw_grids.paths(), ids=lambda path: path.name)
+    def test_real_grids(self, tmp_path, path):
+        frames = path.name.split(".")[1]
         run("split", path, "--frames", frames, "-o", tmp_path / "frames")
         grid, layout = pictures.read(path), Layout.of(int(frames))
         names = sorted(found.name for found in (tmp_path / "frames").iterdir())
