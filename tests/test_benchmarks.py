@@ -68,7 +68,7 @@ def test_all_ways_give_the_same_frames_and_grids(what):
         assert (found - wanted).abs().max() <= (0.5001 / 255 if "Pillow" in case else 0)
 
 
-@pytest.mark.parametrize("case", [case for case in grids.CASES if case not in ("split", "compose")])
+@pytest.mark.parametrize("case", grids.CASES)
 def test_every_case_of_the_grids_runs(case):
     assert grids.run(case, 1, 48, 1).seconds > 0
 
