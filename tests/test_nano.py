@@ -207,3 +207,10 @@ def test_types_that_weights_never_have_are_no_text_encoder(dtype):
         ValueError, match=r"^these are no weights of FLUX-nano's text encoder: places is of another type$"
     ):
         TextEncoder.from_state_dict(state)
+
+
+@pytest.mark.parametrize("frames", [4, 9])
+def test_the_shipped_heads_say_how_they_are_drawn(frames):
+    for domain in nano.heads(frames).domains:
+        assert domain.drawn == nano.drawn(domain.layout)
+        assert domain.cell * domain.layout.cols == nano.GRID
