@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from demo.nano import GRID, MODELS, STYLE, Nano, heads, read
+from demo.nano import GRID, MODELS, STYLE, Nano, drawn, heads, read
 from demo.scenes import domains, icons, style
 from demo.trials import judge
 from makeanything import serpentine
@@ -211,6 +211,6 @@ def test_types_that_weights_never_have_are_no_text_encoder(dtype):
 
 @pytest.mark.parametrize("frames", [4, 9])
 def test_the_shipped_heads_say_how_they_are_drawn(frames):
-    for domain in nano.heads(frames).domains:
-        assert domain.drawn == nano.drawn(domain.layout)
-        assert domain.cell * domain.layout.cols == nano.GRID
+    for domain in heads(frames).domains:
+        assert domain.drawn == drawn(domain.layout)
+        assert domain.cell * domain.layout.cols == GRID
