@@ -18,6 +18,7 @@ from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
 
 from .heads.layer import linear_layers
+from .heads.merged import merge_into
 from .heads.network import HeadNetwork
 from .heads.options import Options
 
@@ -104,8 +105,11 @@ class AsymmetricNetwork(HeadNetwork):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """Merge the chosen head into the model, whose weights keep their dtype (see HeadNetwork.merge)."""
-        self.merge(unet, weights_sd, device)
+        """Merge the network's only head into the model (see merge_into); called for --base_weights."""
+        if len(self.domains) != 1:
+            raise ValueError(f"one head is merged, this network has {len(self.domains)}: make it for inference")
+        ordinary = {key.replace(".lora_ups.0.", ".lora_up."): tensor for key, tensor in weights_sd.items()}
+        merge_into(unet, ordinary, self.route.multiplier, device)
 
 
 def plan(

@@ -185,27 +185,6 @@ class HeadNetwork(nn.Module):
         }
         asymmetric_lora.save(state, self.domains, path, metadata)
 
-    @torch.no_grad()
-    def merge(self, model: nn.Module, state: Mapping[str, Tensor], device: torch.device | str | None = None) -> None:
-        """Add the update of the chosen head to the model's weights: computed in float32, kept in the weights' dtype.
-
-        `state` holds A and B by this network's names.  ValueError unless exactly one head is chosen.
-        """
-        if len(set(self.route.heads)) != 1:
-            raise ValueError(
-                f"one head can be merged, {len(set(self.route.heads))} are chosen of {_list(self.domains)}"
-            )
-        found = linear_layers(model)
-        for name in self.targets:
-            weight, prefix = found[name].weight, lora_name(name)
-            on = device or weight.device
-            up, down = (
-                state[f"{prefix}.{part}.weight"].to(on, torch.float32)
-                for part in (f"lora_ups.{self.route.heads[0]}", "lora_down")
-            )
-            update = (self.layer(name).scale * self.route.multiplier) * (up @ down)
-            weight.copy_(weight.to(on, torch.float32) + update)
-
 
 def _list(heads: Sequence[Domain]) -> str:
     return ", ".join(f"{n} {domain.name} ({domain.layout.frames} frames)" for n, domain in enumerate(heads, 1))
