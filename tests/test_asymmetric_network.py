@@ -503,7 +503,11 @@ def test_domains_as_text_and_as_json(tmp_path):
     entries = [{"name": "Portrait", "frames": 9, "process": "portrait painting"}, HEADS[1].to_json()]
     (tmp_path / "domains.json").write_text(json.dumps(entries))
     assert Options(domains=str(tmp_path / "domains.json")).read_domains() == HEADS[:2]
-    for text, message in (("[", "is no JSON"), ("{}", "must hold a JSON list"), ('[{"process": "x"}]', '"name": text')):
+    for text, message in (
+        ("[", "is not JSON"),
+        ("{}", "must hold a JSON list"),
+        ('[{"process": "x"}]', '"name": text'),
+    ):
         (tmp_path / "domains.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             Options(domains=str(tmp_path / "domains.json")).read_domains()
