@@ -507,7 +507,7 @@ def test_what_can_not_be_trained_is_one_line_and_code_2(models, heads_file, tmp_
         assert len(lines) == 1 and message in lines[0], lines
     overrides = (f"head_file={heads_file}", "head=Sketch")
     assert launch(monkeypatch, "recraft", "--config_file", path, *overrides) == 2
-    assert "Portrait/0.png is not of Sketch, whose head is merged into FLUX" in capsys.readouterr().err
+    assert "Portrait/0.png is of Portrait, but the head in FLUX is that of Sketch" in capsys.readouterr().err
 
 
 def test_ctrl_c_on_the_command_line_ends_with_code_130(models, tmp_path, monkeypatch, capsys):

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from makeanything import pictures
 from makeanything.files import open_safetensors
-from makeanything.recraft import paste
 from makeanything.reference.autoencoder import Autoencoder
 from makeanything.saving import make_folder, save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.weights_file import open_weights
 
+from ..data.cells import encode_tail_alone
 from ..data.dataset import Dataset, Sample
 
 
@@ -112,8 +112,9 @@ def _encode(model: Autoencoder, path: Path, dataset: Dataset, recraft: Layout | 
             f"{path} is {width} x {height} px, the dataset's resolution {dataset.width} x {dataset.height}, and every "
             "grid must have it. Was it made with another number of frames?"
         )
-    grid = model.encode(picture)
-    if recraft is None:
-        return grid[0]
-    box = recraft.box(recraft.tail, height, width)
-    return paste(grid, recraft, {recraft.tail: model.encode(picture[:, box.rows, box.cols])})[0]
+
+    def encode(pictures: Tensor) -> Tensor:
+        return model.encode(pictures.movedim(1, -1))
+
+    grids = picture.movedim(-1, 1)
+    return (encode(grids) if recraft is None else encode_tail_alone(grids, recraft, encode, encode))[0]

@@ -11,7 +11,6 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import SUBJECT, Domain
 from makeanything.files import open_safetensors
 from makeanything.reference.flux import Flux
@@ -22,7 +21,7 @@ from makeanything.text_encoder import WIDTH, TextEncoder
 from ..asymmetric_network import ALPHA, RANK, AsymmetricNetwork, create_network
 from ..data import dataset
 from ..data.cells import check_size
-from ..data.dataset import Dataset, Sample, head_of
+from ..data.dataset import Dataset, Sample
 from ..heads.layer import linear_layers
 from ..heads.merged import Base
 from ..heads.options import Options
@@ -93,7 +92,7 @@ def _heads(recipe: Recipe, flux: Flux, datasets: Sequence[Dataset]) -> Trained:
         network.load_weights(recipe.weights)
     heads = {}
     for entry, sample in _each(datasets):
-        head = heads[sample] = head_of(sample, network.domains)
+        head = heads[sample] = sample.head(network.domains)
         check_size(entry.height, entry.width, network.domains[head].layout)
         if not any(parameter.requires_grad for parameter in (*network.shared(), *network.head(head))):
             raise ValueError(
@@ -111,11 +110,9 @@ def _heads(recipe: Recipe, flux: Flux, datasets: Sequence[Dataset]) -> Trained:
 
 def _recraft(recipe: Recipe, flux: Flux, datasets: Sequence[Dataset]) -> Trained:
     base = Base.read(str(recipe.flux), recipe.head_file, recipe.head, recipe.frames)
-    known = AsymmetricLora.open(base.file).domains if base.file else ()
     for entry, sample in _each(datasets):
         check_size(entry.height, entry.width, base.layout)
-        if base.domain and known and sample.is_named and known[head_of(sample, known)] != base.domain:
-            raise ValueError(f"{sample.path} is not of {base.domain.name}, whose head is merged into FLUX")
+        base.check_picture(sample.path, sample.domain, sample.flag)
     if base.file:
         base.merge(flux)
     rank = RANK if recipe.rank is None else recipe.rank

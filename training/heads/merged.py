@@ -17,6 +17,7 @@ from makeanything.files import open_safetensors
 from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 
+from ..data.captions import refuse_other
 from .layer import linear_layers, lora_name
 
 MERGED_KEY = "makeanything_merged"
@@ -25,11 +26,12 @@ MERGED_KEY = "makeanything_merged"
 
 @dataclass(frozen=True)
 class Base:
-    """How the grids are laid out, the domain of the head in FLUX (if any), and the file to merge that head from."""
+    """How the grids are laid out, the domain of the head in FLUX (if any), and the file with heads to merge it from."""
 
     layout: Layout
     domain: Domain | None = None
     file: Path | None = None
+    heads: tuple[Domain, ...] = ()
 
     @classmethod
     def read(cls, model: str, file: str | None, head: str | None, frames: int | None) -> Base:
@@ -39,14 +41,20 @@ class Base:
             raise ValueError("--head chooses from a file of heads: pass --head_file too")
         if file and merged:
             raise ValueError(f"{Path(model).name} has the head {merged.name} in it already: drop --head_file")
-        domain = _choose(AsymmetricLora.open(file), head) if file else merged
+        lora = AsymmetricLora.open(file) if file else None
+        domain = _choose(lora, head) if lora else merged
         if frames:
             layout = Layout.of(frames)
         elif domain:
             layout = domain.layout
         else:
             raise ValueError("pass --frames 9 or 4: without --head_file nothing says how the grids are laid out")
-        return cls(layout, domain, Path(file) if file else None)
+        return cls(layout, domain, *((lora.path, lora.domains) if lora else ()))
+
+    def check_picture(self, picture: str | Path, named: object, flag: int | None) -> None:
+        """ValueError for a picture that is said to be of another domain (see captions.refuse_other)."""
+        if self.domain:
+            refuse_other(picture, self.domain, self.heads, named, flag)
 
     def check_target(self, path: Path, model: str) -> None:
         """ValueError unless FLUX with the head in it can be saved there."""

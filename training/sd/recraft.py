@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from makeanything.serpentine import Layout
 
-from ..data.captions import read_flags
 from ..data.cells import check_dataset, encode_grids, loss_weights, pin_tail
 from ..heads.merged import Base
 from .recraft_samples import encode_condition, pin_tail_in, read_conditions
+from .sample_heads import said_of
 from .samples import size_of
 from .trainer import FluxTrainer, datasets
 
@@ -83,14 +83,19 @@ class ReCraftTrainer(FluxTrainer):
         for dataset in datasets(train, validation):
             check_dataset(dataset, self.base.layout)
             self._warn_of_other_domains(dataset)
-            for info in dataset.image_data.values():
-                info.caption, _ = read_flags(info.caption)
 
     def _warn_of_other_domains(self, dataset: Any) -> None:
-        for subset in dataset.subsets:
-            named, domain = str(subset.custom_attributes.get("domain", "")), self.base.domain
-            if domain and named and not named.isdecimal() and named.casefold() != domain.name.casefold():
-                logger.warning(f"{subset.image_dir} is of the domain {named}, the head in FLUX is {domain.name}")
+        """One picture of a subset stands for all."""
+        warned = set()
+        for key, info in dataset.image_data.items():
+            subset = dataset.image_to_subset[key]
+            said = said_of(info, subset)
+            try:
+                self.base.check_picture(info.absolute_path, *said)
+            except ValueError as error:
+                if id(subset) not in warned:
+                    logger.warning(str(error))
+                warned.add(id(subset))
 
     def load_target_model(self, args: argparse.Namespace, weight_dtype: torch.dtype, accelerator: Any) -> Any:
         def load(*arguments: Any, **named: Any) -> tuple[bool, nn.Module]:
