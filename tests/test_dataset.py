@@ -227,7 +227,7 @@ def test_another_kind_of_autoencoder_is_refused(data, tmp_path):
         grids.encode(dataset.read(data), other, tmp_path / "cache")
 
 
-def drawn(found: grids.Grids, count: int) -> list[grids.Batch]:
+def drawn(found: grids.Grids, count: int) -> list[grids.Drawn]:
     generator = torch.Generator().manual_seed(0)
     return [found.draw(generator) for _ in range(count)]
 

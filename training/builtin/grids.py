@@ -23,8 +23,8 @@ from ..data.dataset import Dataset, Sample
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Latents (B, 16, h, w) in the model's space, and what was drawn; a prompt is empty where it was dropped."""
+class Drawn:
+    """Latents (B, 16, h, w) in the model's space, of these samples; a prompt is empty where it was dropped."""
 
     latents: Tensor
     samples: list[Sample]
@@ -39,7 +39,7 @@ class Grids:
         self._repeats = [torch.tensor([float(sample.repeats) for sample in d.samples]) for d in datasets]
         self._batches = torch.stack([r.sum() / d.batch_size for r, d in zip(self._repeats, datasets, strict=True)])
 
-    def draw(self, generator: torch.Generator) -> Batch:
+    def draw(self, generator: torch.Generator) -> Drawn:
         """A random batch; every sample comes as often as its repeats ask."""
         chosen = int(torch.multinomial(self._batches, 1, generator=generator))
         dataset, latents = self.datasets[chosen], self.latents[chosen]
@@ -48,7 +48,7 @@ class Grids:
         samples = [dataset.samples[index] for index in picked]
         draws = torch.rand(len(samples), generator=generator).tolist()
         prompts = ["" if draw < s.dropout else s.prompt for s, draw in zip(samples, draws, strict=True)]
-        return Batch(torch.stack([latents[index] for index in picked]), samples, prompts)
+        return Drawn(torch.stack([latents[index] for index in picked]), samples, prompts)
 
 
 def encode(datasets: list[Dataset], autoencoder: Path, cache: Path, recraft: Layout | None = None) -> Grids:

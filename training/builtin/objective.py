@@ -74,10 +74,10 @@ class Objective:
         return errors.mean((1, 2, 3))
 
 
-def by_domain(domains: Iterable[str | int | None], losses: Tensor) -> dict[str, float]:
-    """The mean of the losses (B,) of each domain among the samples'; None is none."""
+def by_domain(domains: Iterable[str], losses: Tensor) -> dict[str, float]:
+    """The mean of the losses (B,) for each domain of the samples; those whose domain is empty are left out."""
     shares: dict[str, list[float]] = {}
     for domain, loss in zip(domains, losses.tolist(), strict=True):
-        if domain is not None:
-            shares.setdefault(str(domain), []).append(loss)
+        if domain:
+            shares.setdefault(domain, []).append(loss)
     return {domain: fmean(share) for domain, share in shares.items()}

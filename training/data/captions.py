@@ -38,10 +38,10 @@ def head_of(picture: str | Path, heads: Sequence[Domain], named: object, flag: i
     only head of a network needs no naming.  ValueError, which begins with the picture, where the head is not said,
     unknown, or said in two ways.
     """
+    if not isinstance(named, (str, int, NoneType)):
+        raise ValueError(f"{picture}: a domain is a name or a number, got {named}")
     said = [domain for domain in (named, flag) if domain is not None] or [1] * (len(heads) == 1)
     try:
-        if not isinstance(named, (str, int, NoneType)):
-            raise ValueError(f"a domain is a name or a number, got {named}")
         found = {find(heads, domain) for domain in said}
     except ValueError as error:
         raise ValueError(f"{picture}: {error}") from None

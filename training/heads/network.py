@@ -179,11 +179,12 @@ class HeadNetwork(nn.Module):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Write the heads with their domains, atomically; in `dtype`, all but alpha."""
-        state = {
-            key: tensor.detach().to("cpu", None if key.endswith(".alpha") else dtype)
-            for key, tensor in self.state_dict().items()
-        }
-        asymmetric_lora.save(state, self.domains, path, metadata)
+        asymmetric_lora.save(self.export(dtype), self.domains, path, metadata)
+
+    def export(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The weights on the CPU by their names in files; in `dtype`, all but alpha."""
+        state = self.state_dict().items()
+        return {key: tensor.to("cpu", None if key.endswith(".alpha") else dtype) for key, tensor in state}
 
 
 def _list(heads: Sequence[Domain]) -> str:
