@@ -1,6 +1,6 @@
 """Measure the paper's claims in miniature, with FLUX-nano: `python -m demo.evaluate` writes docs/evaluation.md.
 
-Everything is seeded; what a trial found is kept in runs/evaluation, so that an interrupted run goes on where it was.
+Everything is seeded.  What a trial found is kept in runs/evaluation, so an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -170,12 +170,7 @@ def _trial(flux: Flux, name: str, seed: int, heads: HeadNetwork | None = None) -
     return score(Studio().draw(flux, scenes, seed, heads), scenes)
 
 
-EXPERIMENTS: dict[str, Callable[[int], Rows]] = {
-    "ablation": ablation,
-    "adding": adding,
-    "recraft": recraft,
-    "stacking": stacking,
-}
+EXPERIMENTS: dict[str, Callable[[int], Rows]] = {run.__name__: run for run in (ablation, adding, recraft, stacking)}
 
 
 def main() -> None:

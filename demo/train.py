@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -80,8 +79,8 @@ def train(
 ) -> None:
     """Train a model, or a network on it, with FLUX-nano's text encoder and objective (see Task)."""
     edge = GRID // PIXELS_PER_LATENT
-    task = Task(flux, load_text(), module, batches, OBJECTIVE, settings, state, state.stem, heads, recraft)
-    replace(task, compiled=(edge, edge), shows_domains=False).run()
+    task = partial(Task, compiled=(edge, edge), shows_domains=False)
+    task(flux, load_text(), module, batches, OBJECTIVE, settings, state, state.stem, heads, recraft).run()
 
 
 def train_heads(steps: int, scale: Scale, frames: int) -> None:

@@ -13,9 +13,9 @@ from makeanything import asymmetric_lora
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import DOMAINS, Domain
 from makeanything.reference.flux import Flux, FluxParams
-from training.asymmetric_network import AsymmetricNetwork, create_network, create_network_from_weights, plan
+from training.asymmetric_network import AsymmetricNetwork, create_network, create_network_from_weights
 from training.heads.layer import AsymmetricLinear, Dropout, Route, linear_layers, lora_name
-from training.heads.options import Options
+from training.heads.options import Options, plan
 
 PARAMS = FluxParams(
     hidden_size=128, depth=1, depth_single_blocks=1, context_in_dim=8, vec_in_dim=4, guidance_embed=False

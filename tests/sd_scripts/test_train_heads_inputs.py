@@ -15,7 +15,7 @@ from library import config_util, flux_utils
 
 from makeanything.domains import RELEASED_BY_HEADS, Domain
 from training import train_heads, train_recraft
-from training.asymmetric_network import plan
+from training.heads.options import plan
 from training.sd import engine
 from training.sd.samples import read_heads
 

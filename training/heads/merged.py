@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
@@ -65,7 +66,7 @@ class Base:
         if path.exists() and path.samefile(model):
             raise ValueError(f"--save_merged {path}: that is the FLUX without the head; choose another name")
 
-    def merge(self, flux: nn.Module, device: torch.device | str | None = None) -> None:
+    def merge(self, flux: nn.Module, device: Device = None) -> None:
         """Add the head to the weights of a FLUX with BFL names (see merge_into)."""
         assert self.file and self.domain
         merge_into(flux, AsymmetricLora.open(self.file).select(self.domain.name), device=device)
@@ -77,9 +78,7 @@ class Base:
 
 
 @torch.no_grad()
-def merge_into(
-    flux: nn.Module, lora: Mapping[str, Tensor], strength: float = 1.0, device: torch.device | str | None = None
-) -> None:
+def merge_into(flux: nn.Module, lora: Mapping[str, Tensor], strength: float = 1.0, device: Device = None) -> None:
     """Add an ordinary LoRA to the weights of a FLUX, layer by layer, each computed in float32 on `device`.
 
     The weights keep their dtype and device.  ValueError, before any of them changes, names a layer of the LoRA that

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
+from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
 from makeanything.foreign import brief
 
@@ -95,6 +97,20 @@ class Options:
         if not chosen:
             raise ValueError(f"the options choose none of the model's {len(names)} layers, such as {min(names)}")
         return chosen
+
+
+def plan(
+    arguments: Mapping[str, object], weights: str | os.PathLike[str] | None = None
+) -> tuple[tuple[Domain, ...], frozenset[int]]:
+    """The heads that create_network makes of these options, and which of them (from 0) do not train.
+
+    With `weights` those of that file, which create_network_from_weights makes.
+    """
+    options = Options.read(arguments)
+    if weights is not None:
+        return AsymmetricLora.open(weights).domains, frozenset()
+    old = AsymmetricLora.open(options.add_to).domains if options.add_to else ()
+    return (*old, *options.read_domains()), frozenset(() if options.trains_a else range(len(old)))
 
 
 def _flag(name: str, text: str) -> bool:

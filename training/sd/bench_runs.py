@@ -1,7 +1,4 @@
-"""A training step to be measured: a frozen FLUX of sd-scripts' class, a network on it, AdamW, random tokens.
-
-Import it after sd_scripts.enable().
-"""
+"""A training step to measure: a frozen FLUX of sd-scripts' class, a network on it, AdamW, random tokens."""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ class ReCraftTrainer(FluxTrainer):
     """The trainer with the head merged when FLUX is loaded, and the tail pinned in every step and sample."""
 
     base: Base
+    """What the command line says of the head and the grids."""
     conditions: Sequence[Path] = ()
     """Pictures of the sample prompts, in their order."""
 
@@ -139,22 +140,15 @@ class ReCraftTrainer(FluxTrainer):
         weights = loss_weights(self.base.layout, *latents.shape[-2:]).to(target.device)
         return prediction, target, timesteps, weights if weighting is None else weights * weighting
 
-    def sample_images(
-        self, accelerator: Any, args: argparse.Namespace, epoch: int | None, step: int, device: Any, ae: Any, *rest: Any
-    ) -> None:
-        def denoise(*arguments: Any, **named: Any) -> Tensor:
-            height, width = size_of(self.prompt, layout)
-            condition = self.conditions[self.prompt["enum"]]
-            cell = encode_condition(ae, condition, *layout.cell_size(height, width), accelerator.device)
-            return pin_tail_in(original, cell, layout, height, width)(*arguments, **named)
-
-        original, layout = flux_train_utils.denoise, self.base.layout
+    @contextmanager
+    def sampling(self, prompt: dict[str, Any], ae: Any) -> Iterator[Layout]:
+        layout = self.base.layout
+        height, width = size_of(prompt, layout)
+        condition = self.conditions[prompt["enum"]]
+        cell = encode_condition(ae, condition, *layout.cell_size(height, width), self.accelerator.device)
+        denoise = pin_tail_in(flux_train_utils.denoise, cell, layout, height, width)
         with replaced(flux_train_utils, "denoise", denoise):
-            super().sample_images(accelerator, args, epoch, step, device, ae, *rest)
-
-    def prepare_sample(self, prompt: dict[str, Any], flux: Any) -> tuple[Layout, Any]:
-        self.prompt = prompt
-        return self.base.layout, flux
+            yield layout
 
     def update_metadata(self, metadata: dict[str, Any], args: argparse.Namespace) -> None:
         super().update_metadata(metadata, args)
