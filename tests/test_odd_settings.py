@@ -190,5 +190,5 @@ def test_grids_and_ranks_have_a_size(tmp_path, capsys):
 def test_a_file_of_domains_is_parsed_within_bounds(text, tmp_path):
     path = Path(tmp_path, "domains.json")
     path.write_text(text)
-    with pytest.raises(ValueError, match="^domains.json is no JSON: "):
+    with pytest.raises(ValueError, match="^domains.json is not JSON: "):
         Options(domains=str(path)).read_domains()
