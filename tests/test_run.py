@@ -17,6 +17,7 @@ run_codes: dict[str, int] = {}
 @pytest.fixture
 def calls(monkeypatch, tmp_path) -> list[list[str]]:
     """Commands that would have run, from an environment that is up to date."""
+    monkeypatch.setattr(run, "ROOT", tmp_path / "pack")
     monkeypatch.setattr(run, "PYTHON", tmp_path / "python")
     monkeypatch.setattr(run, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(run, "REQUIREMENTS", tmp_path / "requirements-dev.txt")
@@ -46,8 +47,16 @@ def test_test_lints_checks_types_and_passes_its_arguments_to_pytest(calls):
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy"],
+        ["mypy", "-p", "pack.nodes"],
         ["pytest", "-k", "tail"],
     ]
+
+
+def test_a_folder_that_mypy_can_not_name_is_said(calls, monkeypatch, capsys):
+    monkeypatch.setattr(run, "ROOT", Path("pack-0.1.0"))
+    assert run.main(["test"]) == 0
+    assert [call[2:] for call in calls if call[2] == "mypy"] == [["mypy"]]
+    assert "THE TYPES IN nodes/ WERE NOT CHECKED" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("broken", ["ruff", "mypy", "pytest"])
