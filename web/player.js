@@ -62,7 +62,10 @@ class Player {
     const stage = element("div", { className: "stage" });
     stage.append(this.canvas, this.overlay);
     const steps = [button(say("Back"), "back", () => this.stopAt(this.index - 1))];
-    steps.push(this.toggle, button(say("Forward"), "forward", () => this.stopAt(this.index + 1)));
+    steps.push(
+      this.toggle,
+      button(say("Forward"), "forward", () => this.stopAt(this.index + 1)),
+    );
     const bars = [element("div", { className: "bar" }), element("div", { className: "bar" })];
     bars[0].append(...steps, this.scrub, this.count);
     bars[1].append(this.grid, this.sequences, this.held, this.speed, "fps");
