@@ -23,6 +23,11 @@ def calls(monkeypatch, tmp_path) -> list[list[str]]:
     monkeypatch.setattr(run, "REQUIREMENTS", tmp_path / "requirements-dev.txt")
     run.REQUIREMENTS.write_text("torch==2.13.0\n")
     monkeypatch.setattr(run, "make_venv", lambda: run.PYTHON.touch() or 0)
+    # Node is there, and npx has Biome.
+    monkeypatch.setattr(run.shutil, "which", lambda name: name)
+    monkeypatch.setattr(
+        run.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], run_codes.get("npx", 0))
+    )
     told: list[list[str]] = []
 
     def record(*command) -> int:
@@ -48,6 +53,7 @@ def test_test_lints_checks_types_and_passes_its_arguments_to_pytest(calls):
         ["ruff", "format", "--check"],
         ["mypy"],
         ["mypy", "-p", "pack.nodes"],
+        [run.BIOME, "check", "--error-on-warnings"],
         ["pytest", "-k", "tail"],
     ]
 
@@ -59,7 +65,18 @@ def test_a_folder_that_mypy_can_not_name_is_said(calls, monkeypatch, capsys):
     assert "THE TYPES IN nodes/ WERE NOT CHECKED" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("broken", ["ruff", "mypy", "pytest"])
+@pytest.mark.parametrize("missing", ["Node", "Biome"])
+def test_scripts_that_can_not_be_checked_are_said(calls, monkeypatch, capsys, missing):
+    if missing == "Node":
+        monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    else:
+        run_codes["npx"] = 1
+    assert run.main(["test"]) == 0
+    assert [call[2] for call in calls][-2:] == ["mypy", "pytest"]
+    assert "THE SCRIPTS IN web/ WERE NOT CHECKED" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["ruff", "mypy", run.BIOME, "pytest"])
 def test_the_exit_code_is_the_childs(calls, broken):
     run_codes[broken] = 5
     assert run.main(["test"]) == 5

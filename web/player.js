@@ -162,7 +162,7 @@ class Player {
     const held = grid.held.map((frame) => frame + 1).join(", ");
     const label = say("Grid of {rows} x {cols} frames", grid) + (held && `; ${say("held by ReCraft")}: ${held}`);
     Object.assign(this.canvas, { width: grid.cols * width, height: grid.rows * height, ariaLabel: label });
-    grid.cells.forEach(([row, col], frame) => this.paste(frame, col * width, row * height));
+    for (const [frame, [row, col]] of grid.cells.entries()) this.paste(frame, col * width, row * height);
     this.overlay.innerHTML = grid.draw(width, height, this.index);
     this.held.hidden = !held;
   }
