@@ -1,5 +1,6 @@
-"""The developer's entry point, without running what it runs."""
+"""The developer's entry point, without running what it runs; and that what runs elsewhere is the same."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,28 @@ def test_an_old_python_gets_a_sentence():
     result = subprocess.run([sys.executable, "-c", old, "test"], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.startswith("run.py needs Python 3.10 or newer, this is 3.")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_pre_commit_has_the_versions_of_the_test_command():
+    pinned = set(re.findall(r'additional_dependencies: \["(.+)"\]', read(".pre-commit-config.yaml")))
+    (ruff,) = re.findall(r"^ruff==.+$", read("requirements-dev.txt"), re.MULTILINE)
+    assert pinned == {ruff, run.BIOME}
+
+
+def test_github_runs_the_test_command_on_every_python_that_the_project_is_for():
+    workflow = read(".github/workflows/test.yml")
+    (pythons,) = re.findall(r"python: \[(.+)\]", workflow)
+    (oldest,) = re.findall(r'requires-python = ">=3\.(\d+)"', read("pyproject.toml"))
+    assert pythons.startswith(f'"3.{oldest}", ')
+    assert "run: python run.py test\n" in workflow
+
+
+def test_only_a_tag_publishes_and_the_key_is_a_secret():
+    workflow = read(".github/workflows/publish.yml")
+    starts = workflow.partition("\non:\n")[2].partition("\n\n")[0]
+    assert [line.split(":")[0].strip() for line in starts.splitlines()] == ["push", "tags"]
+    assert re.findall(r"personal_access_token: (.+)", workflow) == ["${{ secrets.REGISTRY_ACCESS_TOKEN }}"]
