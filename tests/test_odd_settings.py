@@ -67,7 +67,7 @@ def test_settings_files_have_a_size_and_an_encoding(tmp_path):
     with pytest.raises(ValueError, match="run.toml is not TOML: 'utf-8' codec"):
         read_toml(path)
     path.write_bytes(b"#" * (2**20 + 1))
-    with pytest.raises(ValueError, match="run.toml is no settings file: it has more than 1,048,576 bytes"):
+    with pytest.raises(ValueError, match="run.toml is not a settings file: it has more than 1,048,576 bytes"):
         read_toml(path)
 
 

@@ -38,7 +38,7 @@ ON_THE_CPU = "Memory is what a card would hold, without the heads that wait. The
 
 @dataclass(frozen=True)
 class Row:
-    """Of a case: milliseconds (the median) and bytes of a step, and their ratios to sd-scripts' own network."""
+    """What a case's step takes: milliseconds (the median) and bytes, and their ratios to sd-scripts' own network."""
 
     name: str
     milliseconds: float
@@ -102,7 +102,7 @@ def _pair(stock: Run, run: Run, swap: bool) -> tuple[float, float]:
 
 def report(rows: Sequence[Row]) -> str:
     """Markdown."""
-    head = ("| network | ms a step | time | MiB | memory |", "|--|--:|--:|--:|--:|")
+    head = ("| network | ms per step | time | MiB | memory |", "|--|--:|--:|--:|--:|")
     return "\n".join((*head, *map(str, rows)))
 
 

@@ -1,4 +1,4 @@
-"""Settings of TOML files and of the command line, checked as they are taken."""
+"""Settings from TOML files and the command line; each is checked when it is taken."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.stat().st_size > TOML_BYTES:
-        raise ValueError(f"{path} is no settings file: it has more than {TOML_BYTES:,} bytes")
+        raise ValueError(f"{path} is not a settings file: it has more than {TOML_BYTES:,} bytes")
     try:
         return toml.loads(path.read_text(encoding="utf-8"))
     # Broken text makes toml raise whatever Python has: IndexError, TypeError, RecursionError ...
@@ -36,7 +36,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def path_of(text: str) -> Path:
-    """A path that someone wrote, with ~ for a home.  ValueError for one that no system has."""
+    """A path that someone wrote, with ~ for a home.  ValueError for one that can't exist on any system."""
     longest = max(len(part.encode("utf-8", "replace")) for part in re.split(r"[/\\]", text))
     # A line break in a path is a quotation mark that was forgotten.
     if longest > PART_BYTES or len(text) > PATH_CHARACTERS or _BREAKS.search(text):
@@ -56,7 +56,7 @@ def flatten(sections: Values) -> dict[str, Any]:
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:
-    """Settings written key=value; what is not TOML value is text."""
+    """Settings written key=value; what is not a TOML value is text."""
     values: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")

@@ -45,7 +45,7 @@ def save(path: Path, trained: Trained, optimizer: torch.optim.Optimizer, step: i
 
 
 def restore(path: Path, trained: Trained, optimizer: torch.optim.Optimizer) -> int:
-    """Load the state into parameters and optimizer; the number of steps done, 0 where there is no file.
+    """Load the state into parameters and optimizer.  Returns the number of steps done, 0 where there is no file.
 
     ValueError when the file is of another model or optimizer.
     """

@@ -1,9 +1,9 @@
 """The steps of a run, on one process or several.
 
-A step is a number of batches, shared out over the processes; each draws its data from a generator that depends on the
-seed, the step and the batch's place in the step alone.  With the weights and the optimizer's memory restored exactly, a
-run that was stopped and resumed ends on the bits of one that was not.  Several processes (`accelerate launch` or
-`torchrun`) share their gradients and end on the same weights.
+A step is a number of batches, shared out over the processes.  Each draws its data from a generator that depends only on
+the seed, the step and the batch's place in the step.  With the weights and the optimizer's memory restored exactly, a
+run that was stopped and resumed gives the same result, to the bit, as one that was not.  Several processes
+(`accelerate launch` or `torchrun`) share their gradients and end on the same weights.
 """
 
 from __future__ import annotations

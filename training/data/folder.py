@@ -32,7 +32,7 @@ SHEET_FRAME = 128
 
 
 class DatasetFolder:
-    """What one run makes, or finds made.  Nothing is ever half written."""
+    """The grids that one run makes, or finds made before.  No file is ever half written."""
 
     def __init__(self, root: Path, extension: str, heads: Sequence[Domain] = ()) -> None:
         """`heads`: with them, captions also carry their domain's number among these, as the authors' trainer needs."""
@@ -65,7 +65,7 @@ class DatasetFolder:
         self.grids.setdefault(item.domain, []).append(grid)
 
     def drop(self, item: Item) -> None:
-        """Remove what an earlier run made of an item that gives no grid any more."""
+        """Remove what an earlier run made of an item that no longer gives a grid."""
         grid = self._grid(item)
         if _read_stamp(grid) and not self._is_taken(item):
             grid.unlink()
@@ -102,7 +102,7 @@ class DatasetFolder:
         return self.root / slug(item.domain.name) / f"{item.name}.png"
 
     def _is_taken(self, item: Item) -> bool:
-        """Whether this run has a grid of this name; many disks do not tell capitals apart."""
+        """Whether this run has a grid of this name; on many disks, capitals make no difference."""
         name = self._grid(item).name.casefold()
         return name in (path.name.casefold() for path in self.grids.get(item.domain, []))
 
@@ -133,7 +133,7 @@ class DatasetFolder:
                     yield f"[datasets.subsets.custom_attributes]\ndomain = {_quoted(domain.name)}"
 
     def _write_sheets(self, domain: Domain, grids: Sequence[Path]) -> list[Path]:
-        """Pages with a sequence in each row, in time order.  Beside the grids they would be trained on."""
+        """Pages with a sequence in each row, in time order; not beside the grids, where they would be trained on."""
         name = f"{slug(domain.name)}_contact_sheet"
         sheets = []
         for page, start in enumerate(range(0, len(grids), SHEET_ROWS), 1):
@@ -170,5 +170,5 @@ def _thumbnails(grid: Path, domain: Domain) -> Tensor:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string, which is written as JSON's are."""
+    """A TOML string; it is written like one of JSON."""
     return json.dumps(text, ensure_ascii=False)

@@ -53,7 +53,7 @@ class Drawing:
         return compose(cells[None], layout)[0]
 
     def made_from(self, item: Item) -> object:
-        """Differs when a grid drawn anew might."""
+        """What a grid depends on: when this is the same, a grid drawn again would be the same."""
         files = pictures_in(item.path) if item.path.is_dir() else [item.path]
         states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         return [states, asdict(self), str(item.domain.layout)]
@@ -62,7 +62,7 @@ class Drawing:
         read = reader(item.path)
         if read is None:
             raise FileNotFoundError(f"there is no {item.path} any more")
-        # Twice through the source, so that no more than the thumbnails of a long one are in memory.
+        # The source is read twice, so that only thumbnails of a long one are ever in memory.
         chosen = self.picking.choose(read(item.path), item.domain.layout.frames)
         pictures = []
         for index, frame in enumerate(read(item.path)):

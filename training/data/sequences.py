@@ -18,7 +18,7 @@ FORM = re.compile(r"(\d+) ?[*x] ?(\d+) of (\d+) sub-images", re.IGNORECASE)
 """How the prompt of a grid begins."""
 CAPTIONS = (".caption", ".txt")
 BESIDE = {*CAPTIONS, ".json", ".npz", ".toml"}
-"""Files of captions, settings and caches, which are no sequences."""
+"""Endings of captions, settings and caches; such files are not sequences."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _caption(path: Path) -> str:
 
 
 def _words(path: Path, domain: Domain) -> str:
-    """The subject that a file's or folder's name tells, or the domain's where it only numbers."""
+    """The subject: the name of a file or folder, or of the domain where that is only a number."""
     name = path.name if path.is_dir() else path.stem
     # Downloaders put an identifier into brackets.
     words = re.sub(r"\[[^\]]*\]|[\s_.-]+", " ", name).strip()

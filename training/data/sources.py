@@ -192,5 +192,5 @@ def _reading(path: Path) -> Iterator[None]:
             raise
         reason = getattr(error, "strerror", None) or error
         if isinstance(error, UnidentifiedImageError):
-            reason = "it is no picture"
+            reason = "it is not a picture"
         raise ValueError(f"{path.name} can't be read ({reason or type(error).__name__}); is it whole?") from error
