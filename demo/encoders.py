@@ -16,6 +16,7 @@ from makeanything.text_encoder import WIDTH, TextEncoder
 from training.builtin import loop
 from training.builtin.settings import Settings
 
+from .batches import on_device
 from .data import numpy_rng, precision
 from .nano import AUTOENCODER, MODELS, TEXT_ENCODER, load_autoencoder
 from .pictures import LAYOUTS, Chunk
@@ -40,11 +41,6 @@ GROUPS = 8
 
 TEXTS = 256
 """Prompts in a batch of the text encoder."""
-
-
-def on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """A generator of a device's own, seeded by one on the CPU."""
-    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def save(name: str, state: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """Measure the paper's claims in miniature, with FLUX-nano: `python -m demo.evaluate` writes docs/evaluation.md.
 
-Everything is seeded; what a trial found is kept in runs/evaluation, so that an interrupted run goes on where it was.
+Everything is seeded.  What a trial found is kept in runs/evaluation, so an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from makeanything.reference.flux import Flux
@@ -21,15 +19,17 @@ from makeanything.saving import atomic, make_folder
 from makeanything.serpentine import Layout
 from training.builtin import loop
 from training.builtin.settings import Settings
+from training.builtin.task import Batches
 from training.heads.network import HeadNetwork
 
 from . import data
+from .batches import mixed
 from .data import Data
 from .nano import STYLE, load_autoencoder, load_flux, read
 from .pictures import Kind
 from .scenes import style, subjects
 from .scenes.domains import PROCESSES, domain, process
-from .train import Draw, attach_heads, attach_lora, fit
+from .train import attach_heads, attach_lora, train
 from .trials import judge, report
 from .trials.trial import FRAMES, LAYOUT, Scores, Studio, held_out, score
 
@@ -48,7 +48,7 @@ FEW = (10, 25, 50)
 OLD = 100
 
 PROMPTS = 24
-"""Held-out prompts a process in the first two experiments; the others draw a few of every process."""
+"""Held-out prompts for each process in the first two experiments; the others draw a few of every process."""
 EACH = 5
 
 Rows = dict[str, Scores]
@@ -147,18 +147,14 @@ def _heads(flux: Flux, names: Sequence[str]) -> HeadNetwork:
     return network
 
 
-def _draw(sequences: Data, names: Sequence[str], shares: np.ndarray | None = None) -> Draw:
-    def draw(rng: np.random.Generator, generator: torch.Generator) -> tuple[Tensor, Tensor, list[str]]:
-        picked = [str(name) for name in rng.choice(names, BATCH, p=shares)]
-        return *sequences[FRAMES, data.cell(FRAMES)].draw(picked, generator), picked
-
-    return draw
+def _draw(sequences: Data, names: Sequence[str], shares: np.ndarray | None = None) -> Batches:
+    return mixed(sequences, FRAMES, BATCH, names, shares)
 
 
 def _fit(
     network: HeadNetwork,
     flux: Flux,
-    draw: Draw,
+    batches: Batches,
     name: str,
     seed: int,
     steps: int,
@@ -166,7 +162,7 @@ def _fit(
     held: Layout | None = None,
 ) -> None:
     settings = Settings(steps=steps, lr=1e-3, seed=100 + seed, mixed_precision=data.precision())
-    fit(network, flux, draw, settings, RUNS / f"{name}.safetensors", [heads] if heads else [], held)
+    train(network, flux, batches, settings, RUNS / f"{name}.safetensors", [heads] if heads else [], held)
 
 
 def _trial(flux: Flux, name: str, seed: int, heads: HeadNetwork | None = None) -> Scores:
@@ -174,12 +170,7 @@ def _trial(flux: Flux, name: str, seed: int, heads: HeadNetwork | None = None) -
     return score(Studio().draw(flux, scenes, seed, heads), scenes)
 
 
-EXPERIMENTS: dict[str, Callable[[int], Rows]] = {
-    "ablation": ablation,
-    "adding": adding,
-    "recraft": recraft,
-    "stacking": stacking,
-}
+EXPERIMENTS: dict[str, Callable[[int], Rows]] = {run.__name__: run for run in (ablation, adding, recraft, stacking)}
 
 
 def main() -> None:

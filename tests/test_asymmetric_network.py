@@ -13,9 +13,9 @@ from makeanything import asymmetric_lora
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import DOMAINS, Domain
 from makeanything.reference.flux import Flux, FluxParams
-from training.asymmetric_network import AsymmetricNetwork, create_network, create_network_from_weights, plan
+from training.asymmetric_network import AsymmetricNetwork, create_network, create_network_from_weights
 from training.heads.layer import AsymmetricLinear, Dropout, Route, linear_layers, lora_name
-from training.heads.options import Options
+from training.heads.options import Options, plan
 
 PARAMS = FluxParams(
     hidden_size=128, depth=1, depth_single_blocks=1, context_in_dim=8, vec_in_dim=4, guidance_embed=False
@@ -503,7 +503,11 @@ def test_domains_as_text_and_as_json(tmp_path):
     entries = [{"name": "Portrait", "frames": 9, "process": "portrait painting"}, HEADS[1].to_json()]
     (tmp_path / "domains.json").write_text(json.dumps(entries))
     assert Options(domains=str(tmp_path / "domains.json")).read_domains() == HEADS[:2]
-    for text, message in (("[", "is no JSON"), ("{}", "must hold a JSON list"), ('[{"process": "x"}]', '"name": text')):
+    for text, message in (
+        ("[", "is not JSON"),
+        ("{}", "must hold a JSON list"),
+        ('[{"process": "x"}]', '"name": text'),
+    ):
         (tmp_path / "domains.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             Options(domains=str(tmp_path / "domains.json")).read_domains()

@@ -14,7 +14,7 @@ from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from training.builtin import grids
 from training.data import dataset
-from training.data.dataset import Sample, head_of
+from training.data.dataset import Sample
 
 HEADS = (Domain.of("Portrait", 9, "portrait painting"), Domain.of("Sketch", 9, "sketch drawing"))
 
@@ -84,7 +84,7 @@ def test_a_dataset_reads_as_sd_scripts_reads_it(data, tmp_path):
         Sample(tmp_path / "a/1.png", "grid a/1", "Portrait", None, 3, 0.25),
         Sample(tmp_path / "b/0.png", "grid b", None, 2, 1, 0),
     )
-    assert [head_of(sample, HEADS) for sample in found.samples] == [0, 0, 1]
+    assert [sample.head(HEADS) for sample in found.samples] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_class_tokens_stand_in_for_captions(data, tmp_path):
     [(("sketch", None), 1), ((None, 1), 0), ((2, None), 1), (("Sketch", 2), 1)],
 )
 def test_a_sample_trains_the_head_that_subset_or_flag_name(named, wanted):
-    assert head_of(Sample(Path("x.png"), "", *named), HEADS) == wanted
+    assert Sample(Path("x.png"), "", *named).head(HEADS) == wanted
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,11 @@ def test_a_sample_trains_the_head_that_subset_or_flag_name(named, wanted):
 )
 def test_a_sample_without_one_head_is_refused(named, message):
     with pytest.raises(ValueError, match=message):
-        head_of(Sample(Path("x.png"), "", *named), HEADS)
+        Sample(Path("x.png"), "", *named).head(HEADS)
 
 
 def test_a_network_with_one_head_needs_no_domain():
-    assert head_of(Sample(Path("x.png"), ""), HEADS[:1]) == 0
+    assert Sample(Path("x.png"), "").head(HEADS[:1]) == 0
 
 
 def encoded(autoencoder: Path, pixels: torch.Tensor) -> torch.Tensor:
@@ -227,7 +227,7 @@ def test_another_kind_of_autoencoder_is_refused(data, tmp_path):
         grids.encode(dataset.read(data), other, tmp_path / "cache")
 
 
-def drawn(found: grids.Grids, count: int) -> list[grids.Batch]:
+def drawn(found: grids.Grids, count: int) -> list[grids.Drawn]:
     generator = torch.Generator().manual_seed(0)
     return [found.draw(generator) for _ in range(count)]
 
@@ -238,7 +238,7 @@ def test_batches_mix_domains_and_samples_come_as_often_as_they_repeat(data, auto
     latents = dict(zip(found.datasets[0].samples, found.latents[0], strict=True))
     for batch in batches[:20]:
         assert torch.equal(batch.latents, torch.stack([latents[sample] for sample in batch.samples]))
-    assert any(len({head_of(sample, HEADS) for sample in batch.samples}) == 2 for batch in batches)
+    assert any(len({sample.head(HEADS) for sample in batch.samples}) == 2 for batch in batches)
     # A batch of 2 of 3 without putting back, weights 3, 3, 1: the last comes first in 1/7, or second behind a 3 in 1/4.
     share = sum(sample.path.parent.name == "b" for batch in batches for sample in batch.samples) / len(batches)
     assert abs(share - (1 / 7 + 6 / 7 / 4)) < 0.03

@@ -31,7 +31,7 @@ from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH, TextEncoder
 from training import loop as command
-from training.builtin import checkpoint, grids, loop, recipe, task
+from training.builtin import checkpoint, grids, kinds, loop, recipe
 from training.builtin.objective import Objective
 from training.builtin.settings import Settings
 from training.data import dataset
@@ -397,15 +397,14 @@ def test_heads_from_a_settings_file(heads_file, models):
 )
 def test_the_loss_falls(models, tmp_path, kind, changes):
     path = settings_file(models, tmp_path, timestep_sampling="uniform", **changes)
-    read = recipe.Recipe.read(kind, path)
-    stage = task.prepare(read, loop.this_process())
+    task = kinds.prepare(recipe.Recipe.read(kind, path), loop.this_process())
 
     @torch.no_grad()
     def loss() -> float:
-        return np.mean([stage.loss(torch.Generator().manual_seed(seed), 0)[0].item() for seed in range(10)])
+        return np.mean([task.loss(torch.Generator().manual_seed(seed), 0)[0].item() for seed in range(10)])
 
     before = loss()
-    loop.fit(stage.module, stage.loss, read.settings, stage.state, "falls", stage.on_save)
+    task.run()
     assert loss() < 0.9 * before
 
 
@@ -413,26 +412,26 @@ def test_the_seed_decides_what_a_begins_as(models, tmp_path):
     path = settings_file(models, tmp_path, **HEAD_SETTINGS)
 
     def first(seed: int) -> Tensor:
-        stage = task.prepare(recipe.Recipe.read("heads", path, [f"seed={seed}"]), loop.this_process())
-        return next(stage.module.shared())
+        task = kinds.prepare(recipe.Recipe.read("heads", path, [f"seed={seed}"]), loop.this_process())
+        return next(task.module.shared())
 
     assert torch.equal(first(1), first(1)) and not torch.equal(first(1), first(2))
 
 
 def test_a_sample_trains_the_head_of_its_subset_alone(models, tmp_path):
     path = settings_file(models, tmp_path, **{**HEAD_SETTINGS, "dataset_config": str(models / "sketch.toml")})
-    stage = task.prepare(recipe.Recipe.read("heads", path), loop.this_process())
-    loss, figures = stage.loss(torch.Generator().manual_seed(0), 0)
+    task = kinds.prepare(recipe.Recipe.read("heads", path), loop.this_process())
+    loss, figures = task.loss(torch.Generator().manual_seed(0), 0)
     loss.backward()
-    used = {name.split(".")[2] for name, p in stage.module.named_parameters() if p.grad is not None and "ups" in name}
+    used = {name.split(".")[2] for name, p in task.module.named_parameters() if p.grad is not None and "ups" in name}
     assert used == {"1"} and figures == {"Sketch": pytest.approx(loss.item())}
 
 
 def test_the_recraft_stage_is_the_objective_on_grids_with_their_tail_encoded_alone(models, tmp_path):
     layout, settings = Layout.of(9), {"dataset_config": str(models / "sketch.toml"), "frames": 9, "network_dim": 2}
     path = settings_file(models, tmp_path, **settings)
-    stage = task.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
-    loss, _ = stage.loss(torch.Generator().manual_seed(0), 0)
+    task = kinds.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
+    loss, _ = task.loss(torch.Generator().manual_seed(0), 0)
     data = grids.encode(dataset.read(models / "sketch.toml"), models / "ae.safetensors", tmp_path / "cache", layout)
     generator = torch.Generator().manual_seed(0)
     batch = data.draw(generator)
@@ -466,13 +465,13 @@ def test_recraft_gives_an_ordinary_lora_on_the_head(models, heads_file, tmp_path
 def test_recraft_trains_on_the_flux_with_its_head(models, heads_file, tmp_path):
     path = settings_file(models, tmp_path, network_dim=2, dataset_config=str(models / "sketch.toml"))
     path.write_text(path.read_text() + f'head_file = "{heads_file}"\nhead = "Sketch"\n')
-    stage = task.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
-    loss, _ = stage.loss(torch.Generator().manual_seed(0), 0)
+    task = kinds.prepare(recipe.Recipe.read("recraft", path), loop.this_process())
+    loss, _ = task.loss(torch.Generator().manual_seed(0), 0)
     merged = merge(load_file(models / "flux.safetensors"), AsymmetricLora.open(heads_file).select("Sketch"))
     save_safetensors(merged, tmp_path / "merged.safetensors")
     path.write_text(path.read_text().split("head_file")[0] + "frames = 9\n")
     change = [f"pretrained_model_name_or_path={tmp_path / 'merged.safetensors'}"]
-    again = task.prepare(recipe.Recipe.read("recraft", path, change), loop.this_process())
+    again = kinds.prepare(recipe.Recipe.read("recraft", path, change), loop.this_process())
     torch.testing.assert_close(again.loss(torch.Generator().manual_seed(0), 0)[0], loss, rtol=1e-5, atol=0)
 
 
@@ -507,7 +506,7 @@ def test_what_can_not_be_trained_is_one_line_and_code_2(models, heads_file, tmp_
         assert len(lines) == 1 and message in lines[0], lines
     overrides = (f"head_file={heads_file}", "head=Sketch")
     assert launch(monkeypatch, "recraft", "--config_file", path, *overrides) == 2
-    assert "Portrait/0.png is not of Sketch, whose head is merged into FLUX" in capsys.readouterr().err
+    assert "Portrait/0.png is of Portrait, but the head in FLUX is that of Sketch" in capsys.readouterr().err
 
 
 def test_ctrl_c_on_the_command_line_ends_with_code_130(models, tmp_path, monkeypatch, capsys):

@@ -6,11 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
 from makeanything.reference.flux import Flux, FluxParams
 from makeanything.serpentine import Layout
 from training.asymmetric_network import AsymmetricNetwork
-from training.heads.merged import Base, merged_domain
+from training.heads.layer import linear_layers
+from training.heads.merged import Base, merge_into, merged_domain
+from training.memory import peak_of
 
 PARAMS = FluxParams(hidden_size=128, depth=1, depth_single_blocks=1, context_in_dim=8, vec_in_dim=4)
 PORTRAIT, EMOJI = Domain.of("Portrait", 9, "portrait painting"), Domain.of("Emoji", 4, "emoji design")
@@ -93,6 +96,29 @@ def test_merging_in_closed_form(files, dtype, head, index):
         tolerance = {"rtol": 2**-7, "atol": 2**-12} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
         torch.testing.assert_close(flux.state_dict()[key], expected, **tolerance)
     assert layers == 13
+
+
+def test_merging_takes_no_more_memory_than_the_head_and_two_layers(tmp_path):
+    """A network of the head, in float32, would be as large again, and larger than a head in bfloat16."""
+    network = AsymmetricNetwork(make_flux(), [PORTRAIT], rank=512)
+    network.save(tmp_path / "large.safetensors", torch.bfloat16)
+    base, flux = Base.read("", str(tmp_path / "large.safetensors"), None, None), make_flux()
+    head = sum(2 * parameter.numel() for parameter in network.parameters())
+    layer = max(linear.weight.numel() + 512 * sum(linear.weight.shape) for linear in linear_layers(flux).values())
+    assert peak_of(lambda: base.merge(flux)) < head + 4 * 2 * layer
+
+
+def test_a_head_of_another_model_changes_nothing(files):
+    flux, lora = make_flux(), AsymmetricLora.open(files / "heads.safetensors").select(1)
+    before = {key: tensor.clone() for key, tensor in flux.state_dict().items()}
+    last, odd = max(key for key in lora if key.endswith(".lora_up.weight")), "lora_unet_x"
+    for wrong, message in (
+        ({last: torch.zeros(7, RANK)}, r"has shape \(7, \d+\), the model's is \("),
+        ({f"{odd}.lora_up.weight": lora[last], f"{odd}.lora_down.weight": torch.zeros(RANK, 1)}, "is missing"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            merge_into(flux, lora | wrong)
+    assert all(torch.equal(before[key], tensor) for key, tensor in flux.state_dict().items())
 
 
 def test_a_saved_flux_says_which_head_it_has(files, tmp_path):

@@ -146,4 +146,4 @@ def test_wrong_settings_are_refused(wrong):
 
 def test_losses_by_domain():
     losses = torch.tensor([1.0, 2.0, 4.0, 8.0])
-    assert by_domain(["Sketch", None, "Sketch", 3], losses) == {"Sketch": 2.5, "3": 8.0}
+    assert by_domain(["Sketch", "", "Sketch", "3"], losses) == {"Sketch": 2.5, "3": 8.0}

@@ -71,7 +71,7 @@ def test_settings_files_have_a_size_and_an_encoding(tmp_path):
         read_toml(path)
 
 
-@pytest.mark.parametrize("text", ["~nouser_of_this_name/x", "a\0b", "x" * 5000, "a/" + "x" * 300])
+@pytest.mark.parametrize("text", ["~nouser_of_this_name/x", "a\0b", "a\nb", "a\u2028b", "x" * 5000, "a/" + "x" * 300])
 def test_paths_that_no_system_has_are_named(text):
     with pytest.raises(ValueError, match="can't be a path|there is no such user") as refused:
         path_of(text)
@@ -190,5 +190,5 @@ def test_grids_and_ranks_have_a_size(tmp_path, capsys):
 def test_a_file_of_domains_is_parsed_within_bounds(text, tmp_path):
     path = Path(tmp_path, "domains.json")
     path.write_text(text)
-    with pytest.raises(ValueError, match="^domains.json is no JSON: "):
+    with pytest.raises(ValueError, match="^domains.json is not JSON: "):
         Options(domains=str(path)).read_domains()

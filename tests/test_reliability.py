@@ -6,8 +6,8 @@ import pytest
 
 from makeanything import domains, file_names, foreign, lora_header, lora_info, pictures, weights_header
 from training import values
-from training.data import dataset
-from training.heads import network, options
+from training.data import dataset, domain_list
+from training.heads import network
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs/reliability.md").read_text(encoding="utf-8")
 LIMITS = dict(line.strip("| ").split(" | ", 1) for line in TEXT.split("## Limits")[1].split("##")[0].split("\n|")[3:])
@@ -61,7 +61,7 @@ LIMITS = dict(line.strip("| ").split(" | ", 1) for line in TEXT.split("## Limits
         ),
         (
             "JSON file of domains for the trainers",
-            (f"nested {options.JSON_DEPTH} deep", f"{options.JSON_VALUES:,} values"),
+            (f"nested {domain_list.JSON_DEPTH} deep", f"{domain_list.JSON_VALUES:,} values"),
         ),
     ],
 )

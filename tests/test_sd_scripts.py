@@ -19,6 +19,9 @@ def make(folder: Path, without: str = "") -> Path:
     return folder
 
 
+PROJECT = engine.ROOT
+
+
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path, monkeypatch):
     """No sd-scripts of this machine is in reach."""
@@ -40,6 +43,10 @@ def test_where_it_is_looked_for(tmp_path, monkeypatch):
     assert find(str(make(tmp_path / "explicit"))) == tmp_path / "explicit"
     monkeypatch.setenv("SD_SCRIPTS_PATH", "~/sd-scripts")
     assert find() == home
+
+
+def test_beside_the_project_is_beside_its_root():
+    assert Path(__file__).resolve().parents[1] == PROJECT
 
 
 def test_a_named_folder_is_not_replaced_by_another(tmp_path):

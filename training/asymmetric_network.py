@@ -1,7 +1,7 @@
 """Domain heads as sd-scripts trains them: `--network_module training.asymmetric_network --network_train_unet_only`.
 
-sd-scripts' network protocol, called by its train_network.py (commit 48d368fa).  Nothing of sd-scripts is imported, so
-the same network serves any other engine.  Options: see network_options.Options.
+The methods are those that its train_network.py calls (commit 48d368fa).  Nothing of sd-scripts is imported, so the
+network serves other engines too.  Its options: heads/options.py.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
 
 from .heads.layer import linear_layers
+from .heads.merged import merge_into
 from .heads.network import HeadNetwork
 from .heads.options import Options
 
@@ -97,29 +99,13 @@ class AsymmetricNetwork(HeadNetwork):
         return sum(norm > max_norm for norm in norms), sum(kept) / max(len(kept), 1), max(kept, default=0.0)
 
     def merge_to(
-        self,
-        text_encoders: object,
-        unet: nn.Module,
-        weights_sd: Mapping[str, Tensor],
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        self, text_encoders: object, unet: nn.Module, weights_sd: Mapping[str, Tensor], dtype: object, device: Device
     ) -> None:
-        """Merge the chosen head into the model, whose weights keep their dtype (see HeadNetwork.merge)."""
-        self.merge(unet, weights_sd, device)
-
-
-def plan(
-    arguments: Mapping[str, object], weights: str | os.PathLike[str] | None = None
-) -> tuple[tuple[Domain, ...], frozenset[int]]:
-    """The heads that create_network makes of these options, and which of them (from 0) do not train.
-
-    With `weights` those of that file, which create_network_from_weights makes.
-    """
-    options = Options.read(arguments)
-    if weights is not None:
-        return AsymmetricLora.open(weights).domains, frozenset()
-    old = AsymmetricLora.open(options.add_to).domains if options.add_to else ()
-    return (*old, *options.read_domains()), frozenset(() if options.trains_a else range(len(old)))
+        """Merge the network's only head into the model (see merge_into); called for --base_weights."""
+        if len(self.domains) != 1:
+            raise ValueError(f"one head can be merged, this network has {len(self.domains)}")
+        ordinary = {key.replace(".lora_ups.0.", ".lora_up."): tensor for key, tensor in weights_sd.items()}
+        merge_into(unet, ordinary, self.route.multiplier, device)
 
 
 def create_network(

@@ -10,9 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from .builtin.loop import INTERRUPTED, Interrupted, fit, this_process
+from .builtin.kinds import prepare
+from .builtin.loop import INTERRUPTED, Interrupted, this_process
 from .builtin.recipe import KINDS, Recipe
-from .builtin.task import prepare
 
 
 def main() -> int:
@@ -27,8 +27,7 @@ def main() -> int:
         process = this_process()
         if recipe.passed_over and process.is_main_process:
             print(f"passed over, for the built-in loop needs none: {', '.join(recipe.passed_over)}", file=sys.stderr)
-        stage = prepare(recipe, process)
-        fit(stage.module, stage.loss, recipe.settings, stage.state, recipe.output_name, stage.on_save)
+        prepare(recipe, process).run()
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return INTERRUPTED

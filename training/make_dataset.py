@@ -13,11 +13,11 @@ from tqdm import tqdm
 from makeanything.domains import DOMAINS, Domain
 from makeanything.foreign import brief
 
+from .data.domain_list import read_domains
 from .data.folder import DatasetFolder
 from .data.grid import Drawing
 from .data.picking import Picking, Skip
 from .data.sequences import CAPTIONS, Item, Skipped, in_frames, look, slug
-from .heads.options import Options
 
 EXAMPLES = """examples:
   python -m training.make_dataset timelapses --domain Portrait -o dataset
@@ -90,7 +90,7 @@ def _report(options: argparse.Namespace, folder: DatasetFolder, made: int, skipp
 
 def _domains(options: argparse.Namespace) -> Sequence[Domain]:
     text = options.domain or options.domains
-    domains: Sequence[Domain] = Options(domains=text).read_domains() if text else DOMAINS
+    domains: Sequence[Domain] = read_domains(text) if text else DOMAINS
     if options.domain and len(domains) != 1:
         raise ValueError(f"--domain is one domain, got {len(domains)}; name several with --domains")
     folders = [slug(domain.name) for domain in domains]

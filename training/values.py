@@ -16,6 +16,7 @@ NUMBER = (int, float)
 
 TOML_BYTES = 2**20
 PATH_CHARACTERS, PART_BYTES = 4096, 255
+_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 LARGEST = 10**12
 """Of a whole number."""
 
@@ -37,7 +38,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 def path_of(text: str) -> Path:
     """A path that someone wrote, with ~ for a home.  ValueError for one that no system has."""
     longest = max(len(part.encode("utf-8", "replace")) for part in re.split(r"[/\\]", text))
-    if longest > PART_BYTES or len(text) > PATH_CHARACTERS or "\0" in text:
+    # A line break in a path is a quotation mark that was forgotten.
+    if longest > PART_BYTES or len(text) > PATH_CHARACTERS or _BREAKS.search(text):
         raise ValueError(f"{brief(text)} can't be a path")
     try:
         return Path(text).expanduser()

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from training import bench
-from training.sd.bench_runs import CASES, FULL, SMALL, STOCK, Case, Run, Size, make_flux, peak_of
+from training.memory import peak_of
+from training.sd.bench_runs import CASES, FULL, SMALL, STOCK, Case, Run, Size, make_flux
 
 TINY = Size(128, 1, 1, 32, 16, grid=4, text=3, rank=4, dtype=torch.float32, checkpointing=False)
 

@@ -354,18 +354,18 @@ def test_samples_are_grids_with_their_frames(train, tmp_path, monkeypatch, seen,
     path = tmp_path / f"prompts{suffix}"
     path.write_text(texts[suffix], encoding="utf-8")
     trainers, drawn = [], []
-    prepare, denoise = HeadsTrainer.prepare_sample, flux_train_utils.denoise
+    original, denoise = HeadsTrainer.sampling, flux_train_utils.denoise
 
-    def prepare_sample(self: HeadsTrainer, prompt: dict, flux: object) -> object:
+    def sampling(self: HeadsTrainer, prompt: dict, ae: object) -> object:
         trainers.append(self)
         drawn.append(prompt["prompt"])
-        return prepare(self, prompt, flux)
+        return original(self, prompt, ae)
 
     def draw(*arguments: object, **named: object) -> Tensor:
         drawn.append((trainers[-1].network.route.heads, trainers[-1].network.training))
         return denoise(*arguments, **named)
 
-    monkeypatch.setattr(HeadsTrainer, "prepare_sample", prepare_sample)
+    monkeypatch.setattr(HeadsTrainer, "sampling", sampling)
     monkeypatch.setattr(flux_train_utils, "denoise", draw)
     train("out", 2, "--network_args", THREE, "--sample_prompts", str(path), "--sample_every_n_steps", "2")
     assert drawn == ["a cat", ((PORTRAIT,), False), "a dog", ((EMOJI,), False)]

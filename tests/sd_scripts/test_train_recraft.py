@@ -388,7 +388,7 @@ def test_the_head_is_merged_before_the_cast_to_fp8(tiny, tmp_path, models):
     ("options", "domain", "warnings"),
     [
         (("--head", "Portrait"), "portrait", []),
-        (("--head", "Portrait"), "Sketch", [".*grids96 is of the domain Sketch, the head in FLUX is Portrait"]),
+        (("--head", "Portrait"), "Sketch", [".*grids96.0.png is of Sketch, but the head in FLUX is that of Portrait"]),
         (("--head", "Emoji", "--frames", "9"), "Emoji", ["--frames asks for 3x3, the head draws 2x2"]),
         ((), "Emoji", ["no head is merged into FLUX"]),
     ],

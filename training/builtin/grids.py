@@ -13,18 +13,18 @@ from tqdm import tqdm
 
 from makeanything import pictures
 from makeanything.files import open_safetensors
-from makeanything.recraft import paste
 from makeanything.reference.autoencoder import Autoencoder
 from makeanything.saving import make_folder, save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.weights_file import open_weights
 
+from ..data.cells import encode_tail_alone
 from ..data.dataset import Dataset, Sample
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Latents (B, 16, h, w) in the model's space, and what was drawn; a prompt is empty where it was dropped."""
+class Drawn:
+    """Latents (B, 16, h, w) in the model's space, of these samples; a prompt is empty where it was dropped."""
 
     latents: Tensor
     samples: list[Sample]
@@ -39,7 +39,7 @@ class Grids:
         self._repeats = [torch.tensor([float(sample.repeats) for sample in d.samples]) for d in datasets]
         self._batches = torch.stack([r.sum() / d.batch_size for r, d in zip(self._repeats, datasets, strict=True)])
 
-    def draw(self, generator: torch.Generator) -> Batch:
+    def draw(self, generator: torch.Generator) -> Drawn:
         """A random batch; every sample comes as often as its repeats ask."""
         chosen = int(torch.multinomial(self._batches, 1, generator=generator))
         dataset, latents = self.datasets[chosen], self.latents[chosen]
@@ -48,7 +48,7 @@ class Grids:
         samples = [dataset.samples[index] for index in picked]
         draws = torch.rand(len(samples), generator=generator).tolist()
         prompts = ["" if draw < s.dropout else s.prompt for s, draw in zip(samples, draws, strict=True)]
-        return Batch(torch.stack([latents[index] for index in picked]), samples, prompts)
+        return Drawn(torch.stack([latents[index] for index in picked]), samples, prompts)
 
 
 def encode(datasets: list[Dataset], autoencoder: Path, cache: Path, recraft: Layout | None = None) -> Grids:
@@ -112,8 +112,9 @@ def _encode(model: Autoencoder, path: Path, dataset: Dataset, recraft: Layout | 
             f"{path} is {width} x {height} px, the dataset's resolution {dataset.width} x {dataset.height}, and every "
             "grid must have it. Was it made with another number of frames?"
         )
-    grid = model.encode(picture)
-    if recraft is None:
-        return grid[0]
-    box = recraft.box(recraft.tail, height, width)
-    return paste(grid, recraft, {recraft.tail: model.encode(picture[:, box.rows, box.cols])})[0]
+
+    def encode(pictures: Tensor) -> Tensor:
+        return model.encode(pictures.movedim(1, -1))
+
+    grids = picture.movedim(-1, 1)
+    return (encode(grids) if recraft is None else encode_tail_alone(grids, recraft, encode, encode))[0]

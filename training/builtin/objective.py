@@ -13,9 +13,10 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from makeanything.recraft import loss_mask, paste
 from makeanything.reference import flow
 from makeanything.serpentine import LATENTS_PER_TOKEN, Layout
+
+from ..data.cells import loss_weights, pin_tail
 
 Text = tuple[Tensor, Tensor]
 """Prompts as the model reads them: txt (B, L, context) and vec (B, vec_in_dim)."""
@@ -64,19 +65,19 @@ class Objective:
         here = generator.device
         guidance = low + (high - low) * torch.rand(batch, generator=generator, device=here).to(latents)
         noise = torch.randn(latents.shape, generator=generator, device=here).to(latents)
-        noisy, mask = flow.add_noise(latents, noise, t), torch.ones((), device=latents.device)
+        noisy = flow.add_noise(latents, noise, t)
         if recraft is not None:
-            tail = recraft.box(recraft.tail, height, width)
-            noisy = paste(noisy, recraft, {recraft.tail: latents[:, :, tail.rows, tail.cols]})
-            mask = loss_mask(recraft, height, width).to(latents)
-        error = model(noisy, t, *text, guidance).to(latents.dtype) - flow.target(latents, noise)
-        return (error.square() * mask).mean((1, 2, 3)) / mask.mean()
+            noisy = pin_tail(noisy, latents, recraft)
+        errors = (model(noisy, t, *text, guidance).to(latents.dtype) - flow.target(latents, noise)).square()
+        if recraft is not None:
+            errors = errors * loss_weights(recraft, height, width, latents.dtype).to(latents.device)
+        return errors.mean((1, 2, 3))
 
 
-def by_domain(domains: Iterable[str | int | None], losses: Tensor) -> dict[str, float]:
-    """The mean of the losses (B,) of each domain among the samples'; None is none."""
+def by_domain(domains: Iterable[str], losses: Tensor) -> dict[str, float]:
+    """The mean of the losses (B,) for each domain of the samples; those whose domain is empty are left out."""
     shares: dict[str, list[float]] = {}
     for domain, loss in zip(domains, losses.tolist(), strict=True):
-        if domain is not None:
-            shares.setdefault(str(domain), []).append(loss)
+        if domain:
+            shares.setdefault(domain, []).append(loss)
     return {domain: fmean(share) for domain, share in shares.items()}

@@ -1,174 +1,88 @@
-"""What a recipe trains: its models, data and loss put together, and how the result is saved."""
+"""A run of the built-in loop: a FLUX, what trains of it or on it, and where the batches come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
-from makeanything.asymmetric_lora import AsymmetricLora
-from makeanything.domains import SUBJECT, Domain
-from makeanything.files import open_safetensors
 from makeanything.reference.flux import Flux
-from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
-from makeanything.text_encoder import WIDTH, TextEncoder
+from makeanything.text_encoder import TextEncoder
 
-from ..asymmetric_network import ALPHA, RANK, AsymmetricNetwork, create_network
-from ..data import dataset
-from ..data.cells import check_size
-from ..data.dataset import Dataset, Sample, head_of
-from ..heads.layer import linear_layers
-from ..heads.merged import Base
-from ..heads.options import Options
-from . import grids
-from .objective import by_domain
-from .recipe import Recipe
+from ..heads.network import HeadNetwork
+from . import loop
+from .objective import Objective, by_domain
+from .settings import Settings
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What `loop.fit` needs: the module to train, its loss, the file of its state, and what to do at every save."""
+class Batch:
+    """Clean latents (B, 16, h, w) in the model's space, the tokens of their prompts (B, TOKENS), and their domains.
 
-    module: nn.Module
-    loss: Callable[[torch.Generator, int], tuple[Tensor, Mapping[str, float]]]
-    state: Path
-    on_save: Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What trains.
-
-    write: saves the result.  choose: called with the samples of a batch before the model.  domain_of: what the loss of
-    a sample is reported under.  recraft: the layout of the grids in ReCraft.
+    A domain is a name; empty where none is said.  `random` draws times and noise: with a generator on the CPU a step is
+    the same on every device, with one of the device's own nothing waits for it.
     """
 
+    latents: Tensor
+    tokens: Tensor
+    domains: Sequence[str]
+    random: torch.Generator
+
+
+Batches = Callable[[torch.Generator], Batch]
+"""A random batch, drawn from a generator on the CPU alone."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What trains, on what, and how.
+
+    module: what trains: the FLUX itself, or a network that is attached to it.
+    state: the file that an interrupted run goes on from.
+    heads: networks on the FLUX whose heads a batch's domains choose.
+    recraft: the layout of the grids, in ReCraft.
+    on_save: called with the number of steps done, at every save.
+    compiled: height and width in latents of the grids that a whole FLUX, training on an accelerator, is compiled for.
+    shows_domains: whether progress shows the loss of each domain, for which the device waits at every step.
+    """
+
+    flux: Flux
+    text: TextEncoder
     module: nn.Module
-    write: Callable[[Path], None]
-    choose: Callable[[Sequence[Sample]], None] = lambda samples: None
-    domain_of: Callable[[Sample], str | int | None] = lambda sample: sample.domain
+    batches: Batches
+    objective: Objective
+    settings: Settings
+    state: Path
+    title: str
+    heads: Sequence[HeadNetwork] = ()
     recraft: Layout | None = None
+    on_save: Callable[[int], None] = lambda step: None
+    compiled: tuple[int, int] | None = None
+    shows_domains: bool = True
 
+    def run(self) -> None:
+        """Train to the last step (see loop.fit)."""
+        device = loop.this_process().device
+        self.flux.to(device)
+        self.text.to(device)
+        if self.compiled and self.module is self.flux and device.type != "cpu":
+            for block in (*self.flux.double_blocks, *self.flux.single_blocks):
+                block.compile(dynamic=False)
+        loop.fit(self.module, self.loss, self.settings, self.state, self.title, self.on_save)
 
-def prepare(recipe: Recipe, process: PartialState) -> Stage:
-    """Load the models, encode the data, and check that they fit.  ValueError says what does not."""
-    flux, text = _load_flux(recipe.flux), _load_text(recipe.text_encoder)
-    datasets = dataset.read(recipe.datasets)
-    # All processes begin with the same A.
-    torch.manual_seed(recipe.settings.seed)
-    trained = {"heads": _heads, "recraft": _recraft, "full": _full}[recipe.kind](recipe, flux, datasets)
-    out = f"{recipe.output_dir / recipe.output_name}"
-    with process.main_process_first():
-        data = grids.encode(datasets, recipe.autoencoder, Path(f"{out}.latents.safetensors"), trained.recraft)
-    flux.to(process.device)
-    text.to(process.device)
-
-    def loss(generator: torch.Generator, step: int) -> tuple[Tensor, Mapping[str, float]]:
-        batch = data.draw(generator)
-        trained.choose(batch.samples)
-        latents, prompts = batch.latents.to(process.device), text.encode(batch.prompts)
-        losses = recipe.objective.losses(flux, latents, prompts, generator, trained.recraft)
-        return losses.mean(), by_domain(map(trained.domain_of, batch.samples), losses)
-
-    def on_save(step: int) -> None:
-        if step == recipe.settings.steps:
-            trained.write(Path(f"{out}.safetensors"))
-        elif recipe.keep_every:
-            trained.write(Path(f"{out}-step{step:08d}.safetensors"))
-
-    return Stage(trained.module, loss, Path(f"{out}.state.safetensors"), on_save)
-
-
-def _heads(recipe: Recipe, flux: Flux, datasets: Sequence[Dataset]) -> Trained:
-    # Models that fit have room for their idle heads too.
-    options: dict[str, Any] = {name: value for name, value in recipe.network.items() if name != "idle_heads"}
-    network = create_network(1.0, recipe.rank, recipe.alpha, None, [], flux, **options)
-    if recipe.weights:
-        network.load_weights(recipe.weights)
-    heads = {}
-    for entry, sample in _each(datasets):
-        head = heads[sample] = head_of(sample, network.domains)
-        check_size(entry.height, entry.width, network.domains[head].layout)
-        if not any(parameter.requires_grad for parameter in (*network.shared(), *network.head(head))):
-            raise ValueError(
-                f"{sample.path} is of {network.domains[head].name}, but with add_to this head and A stay as they are: "
-                "leave its pictures out, or set train_a=true in network_args"
-            )
-    network.attach(flux)
-    return Trained(
-        network,
-        lambda path: network.save_weights(path, recipe.precision, {}),
-        lambda batch: network.choose([heads[sample] + 1 for sample in batch]),
-        lambda sample: network.domains[heads[sample]].name,
-    )
-
-
-def _recraft(recipe: Recipe, flux: Flux, datasets: Sequence[Dataset]) -> Trained:
-    base = Base.read(str(recipe.flux), recipe.head_file, recipe.head, recipe.frames)
-    known = AsymmetricLora.open(base.file).domains if base.file else ()
-    for entry, sample in _each(datasets):
-        check_size(entry.height, entry.width, base.layout)
-        if base.domain and known and sample.is_named and known[head_of(sample, known)] != base.domain:
-            raise ValueError(f"{sample.path} is not of {base.domain.name}, whose head is merged into FLUX")
-    if base.file:
-        base.merge(flux)
-    rank = RANK if recipe.rank is None else recipe.rank
-    alpha = ALPHA if recipe.alpha is None else recipe.alpha or rank
-    options = Options.read(recipe.network)
-    if options.domains or options.add_to or options.train_a:
-        raise ValueError("domains, add_to and train_a in network_args are for heads; ReCraft is an ordinary LoRA")
-    layers = options.select(linear_layers(flux))
-    # An ordinary LoRA is an asymmetric one with a single head.
-    network = AsymmetricNetwork(flux, [Domain("ReCraft", base.layout, SUBJECT)], rank, alpha, layers, options.drop)
-    network.attach(flux)
-    texts = {
-        "ss_network_module": "networks.lora_flux",
-        "ss_network_dim": str(rank),
-        "ss_network_alpha": str(alpha),
-        "modelspec.title": recipe.output_name,
-    }
-
-    def write(path: Path) -> None:
-        state = {key.replace(".lora_ups.0.", ".lora_up."): tensor for key, tensor in network.state_dict().items()}
-        _save(state, path, recipe.precision, texts)
-
-    return Trained(network, write, recraft=base.layout)
-
-
-def _full(recipe: Recipe, flux: Flux, datasets: Sequence[Dataset]) -> Trained:
-    return Trained(flux.requires_grad_(True), lambda path: _save(flux.state_dict(), path, recipe.precision, {}))
-
-
-def _each(datasets: Iterable[Dataset]) -> Iterator[tuple[Dataset, Sample]]:
-    return ((dataset, sample) for dataset in datasets for sample in dataset.samples)
-
-
-def _save(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype, texts: Mapping[str, str]) -> None:
-    save_safetensors({key: tensor.detach().to("cpu", dtype) for key, tensor in state.items()}, path, texts)
-
-
-def _load_flux(path: Path) -> Flux:
-    """A frozen FLUX in float32.  ValueError for one that reads other prompts than FLUX-nano's text encoder writes."""
-    with open_safetensors(path) as file:
-        names = set(file.keys())
-        width = file.get_slice("txt_in.weight").get_shape()[1] if "txt_in.weight" in names else None
-        if width not in (None, WIDTH):
-            raise ValueError(
-                f"{path.name} reads text of width {width}, as T5 writes it for FLUX.1-dev; the built-in loop has the "
-                f"small text encoder alone (width {WIDTH}). Train this model with sd-scripts: "
-                "python -m training.train_heads, or training.train_recraft"
-            )
-        state = {name: file.get_tensor(name).float() for name in names}
-    return Flux.from_state_dict(state).requires_grad_(False)
-
-
-def _load_text(path: Path) -> TextEncoder:
-    with open_safetensors(path) as file:
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return TextEncoder.from_state_dict(state).requires_grad_(False)
+    def loss(self, generator: torch.Generator, step: int) -> tuple[Tensor, loop.Figures]:
+        """The mean loss of a random batch, and that of each domain in it."""
+        batch, device = self.batches(generator), loop.this_process().device
+        for network in self.heads:
+            network.choose(batch.domains)
+        latents = batch.latents.to(device)
+        # Grids of every other size would be compiled anew.
+        usual = self.compiled in (None, tuple(latents.shape[-2:]))
+        with torch.compiler.set_stance("default" if usual else "force_eager"):
+            text = self.text(batch.tokens.to(device))
+            losses = self.objective.losses(self.flux, latents, text, batch.random, self.recraft)
+        return losses.mean(), by_domain(batch.domains, losses) if self.shows_domains else {}

@@ -1,14 +1,16 @@
-"""A grid's latents as ReCraft trains on them: the tail's cell encoded alone, as sampling sees it (paper, section 3.4).
+"""ReCraft's tail in training: encoded alone, held clean, left out of the loss (paper, section 3.4); on any engine.
 
 Cut from the latents of the whole grid, the cell would carry its neighbours' pixels through the encoder's receptive
-field.
+field, which sampling never sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from makeanything.recraft import loss_mask, paste
@@ -16,6 +18,10 @@ from makeanything.serpentine import PIXELS_PER_TOKEN, STANDARD_CELLS, Layout
 
 EXAMPLES = 3
 """Pictures an error names."""
+
+
+Encode = Callable[[Tensor], Tensor]
+"""Pictures (B, 3, h, w) -> latents (B, C, h/8, w/8)."""
 
 
 class Encoder(Protocol):
@@ -28,10 +34,15 @@ class Encoder(Protocol):
     def encode(self, x: Tensor) -> Tensor: ...
 
 
-def encode_grids(ae: Encoder, grids: Tensor, layout: Layout) -> Tensor:
-    """Grids (B, 3, H, W), values -1..1 -> latents (B, C, H/8, W/8), the tail's cell encoded alone."""
+def encode_tail_alone(grids: Tensor, layout: Layout, encode: Encode, encode_tail: Encode) -> Tensor:
+    """Grids (B, 3, H, W) -> latents (B, C, H/8, W/8), the tail's cell encoded alone."""
     box = layout.box(layout.tail, *grids.shape[-2:])
-    return paste(ae.encode(grids), layout, {layout.tail: encode_clean(ae, grids[:, :, box.rows, box.cols])})
+    return paste(encode(grids), layout, {layout.tail: encode_tail(grids[:, :, box.rows, box.cols])})
+
+
+def encode_grids(ae: Encoder, grids: Tensor, layout: Layout) -> Tensor:
+    """Grids (B, 3, H, W), values -1..1 -> latents (B, C, H/8, W/8), the tail's cell encoded alone and clean."""
+    return encode_tail_alone(grids, layout, ae.encode, partial(encode_clean, ae))
 
 
 def encode_clean(ae: Encoder, pictures: Tensor) -> Tensor:
@@ -49,9 +60,12 @@ def pin_tail(noisy: Tensor, latents: Tensor, layout: Layout) -> Tensor:
     return paste(noisy, layout, {layout.tail: latents[:, :, box.rows, box.cols]})
 
 
-def loss_weights(layout: Layout, height: int, width: int) -> Tensor:
-    """(1, 1, height, width) in latents: 0 in the tail, and such elsewhere that a mean is the mean over the rest."""
-    mask = loss_mask(layout, height, width)
+def loss_weights(layout: Layout, height: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(1, 1, height, width) in latents: 0 in the tail; in the other cells one value that makes up for it.
+
+    The mean of weighted errors is the mean over the other cells.
+    """
+    mask = loss_mask(layout, height, width).to(dtype)
     return mask / mask.mean()
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from makeanything import domains
 from makeanything.domains import Domain
 from makeanything.foreign import brief
 from makeanything.serpentine import PIXELS_PER_TOKEN
 
 from ..values import NUMBER, Values, path_of, read_toml, shown, take
-from .captions import read_flags
+from .captions import head_of, read_flags
 
 LARGEST_EDGE = 16_384
 LARGEST_BATCH = 4096
@@ -46,9 +45,9 @@ class Sample:
     repeats: int = 1
     dropout: float = 0.0
 
-    @property
-    def is_named(self) -> bool:
-        return self.domain is not None or self.flag is not None
+    def head(self, heads: Sequence[Domain]) -> int:
+        """The head (from 0) that it trains (see captions.head_of)."""
+        return head_of(self.path, heads, self.domain, self.flag)
 
 
 @dataclass(frozen=True)
@@ -130,22 +129,3 @@ def _read_caption(picture: Path, values: Values) -> tuple[str, int | None]:
     if "class_tokens" in values:
         return read_flags(take(values, "class_tokens", str))
     raise ValueError(f"{picture} has no caption, {path.name}, beside it; is caption_extension right?")
-
-
-def head_of(sample: Sample, heads: Sequence[Domain]) -> int:
-    """The head (from 0) that a sample trains.  ValueError where that is not said, or said in two ways."""
-    named = [domain for domain in (sample.domain, sample.flag) if domain is not None] or [1] * (len(heads) == 1)
-    try:
-        found = {domains.find(heads, domain) for domain in named}
-    except ValueError as error:
-        raise ValueError(f"{sample.path}: {error}") from None
-    if len(found) > 1:
-        raise ValueError(
-            f"{sample.path}: its subset is of domain {sample.domain}, but its caption has --lora_up {sample.flag}"
-        )
-    if not found:
-        raise ValueError(
-            f"{sample.path} is of no domain: give its subset custom_attributes = {{ domain = NAME }}, or its caption "
-            f"--lora_up N; there are {', '.join(head.name for head in heads)}"
-        )
-    return found.pop()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.types import Device
 
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
@@ -16,7 +18,8 @@ from makeanything.files import open_safetensors
 from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 
-from ..asymmetric_network import create_network_from_weights
+from ..data.captions import refuse_other
+from .layer import linear_layers, lora_name
 
 MERGED_KEY = "makeanything_merged"
 """Header entry of a FLUX file with a head in it: the head's domain as JSON."""
@@ -24,11 +27,12 @@ MERGED_KEY = "makeanything_merged"
 
 @dataclass(frozen=True)
 class Base:
-    """How the grids are laid out, the domain of the head in FLUX (if any), and the file to merge that head from."""
+    """How the grids are laid out, the domain of the head in FLUX (if any), and the file with heads to merge it from."""
 
     layout: Layout
     domain: Domain | None = None
     file: Path | None = None
+    heads: tuple[Domain, ...] = ()
 
     @classmethod
     def read(cls, model: str, file: str | None, head: str | None, frames: int | None) -> Base:
@@ -38,14 +42,20 @@ class Base:
             raise ValueError("--head chooses from a file of heads: pass --head_file too")
         if file and merged:
             raise ValueError(f"{Path(model).name} has the head {merged.name} in it already: drop --head_file")
-        domain = _choose(AsymmetricLora.open(file), head) if file else merged
+        lora = AsymmetricLora.open(file) if file else None
+        domain = _choose(lora, head) if lora else merged
         if frames:
             layout = Layout.of(frames)
         elif domain:
             layout = domain.layout
         else:
             raise ValueError("pass --frames 9 or 4: without --head_file nothing says how the grids are laid out")
-        return cls(layout, domain, Path(file) if file else None)
+        return cls(layout, domain, *((lora.path, lora.domains) if lora else ()))
+
+    def check_picture(self, picture: str | Path, named: object, flag: int | None) -> None:
+        """ValueError for a picture that is said to be of another domain (see captions.refuse_other)."""
+        if self.domain:
+            refuse_other(picture, self.domain, self.heads, named, flag)
 
     def check_target(self, path: Path, model: str) -> None:
         """ValueError unless FLUX with the head in it can be saved there."""
@@ -56,18 +66,39 @@ class Base:
         if path.exists() and path.samefile(model):
             raise ValueError(f"--save_merged {path}: that is the FLUX without the head; choose another name")
 
-    def merge(self, flux: nn.Module, device: torch.device | str | None = None) -> None:
-        """Add the head to the weights of a FLUX with BFL names, computing in float32 on `device`."""
+    def merge(self, flux: nn.Module, device: Device = None) -> None:
+        """Add the head to the weights of a FLUX with BFL names (see merge_into)."""
         assert self.file and self.domain
-        network, state = create_network_from_weights(
-            1.0, self.file, None, [], flux, for_inference=True, domain=self.domain.name
-        )
-        network.merge_to([], flux, state, device=device)
+        merge_into(flux, AsymmetricLora.open(self.file).select(self.domain.name), device=device)
 
     def save(self, flux: nn.Module, path: str | os.PathLike[str]) -> None:
         """Write a FLUX with the head in it, saying so in its header, atomically."""
         assert self.domain
         save_safetensors(flux.state_dict(), path, {MERGED_KEY: json.dumps(self.domain.to_json())})
+
+
+@torch.no_grad()
+def merge_into(flux: nn.Module, lora: Mapping[str, Tensor], strength: float = 1.0, device: Device = None) -> None:
+    """Add an ordinary LoRA to the weights of a FLUX, layer by layer, each computed in float32 on `device`.
+
+    The weights keep their dtype and device.  ValueError, before any of them changes, names a layer of the LoRA that
+    this FLUX lacks or has in another shape.
+    """
+    layers = {lora_name(name): layer for name, layer in linear_layers(flux).items()}
+    changed = {key.removesuffix(".lora_up.weight") for key in lora if key.endswith(".lora_up.weight")}
+    parts = {name: (lora[f"{name}.lora_up.weight"], lora[f"{name}.lora_down.weight"]) for name in sorted(changed)}
+    for name, (up, down) in parts.items():
+        shape, found = (up.shape[0], down.shape[1]), tuple(layers[name].weight.shape) if name in layers else "missing"
+        if shape != found:
+            raise ValueError(f"the LoRA's {name} has shape {shape}, the model's is {found}; is it of another model?")
+    for name, pair in parts.items():
+        weight = layers[name].weight
+        on = device or weight.device
+        up, down = (matrix.to(on, torch.float32) for matrix in pair)
+        scale = strength * float(lora[f"{name}.alpha"]) / down.shape[0]
+        # In place: a layer of FLUX.1-dev takes 264 MB in float32.
+        update = (up @ down).mul_(scale)
+        weight.copy_(update.add_(weight.to(on, torch.float32)))
 
 
 def merged_domain(model: Path) -> Domain | None:

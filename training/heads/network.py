@@ -179,32 +179,12 @@ class HeadNetwork(nn.Module):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Write the heads with their domains, atomically; in `dtype`, all but alpha."""
-        state = {
-            key: tensor.detach().to("cpu", None if key.endswith(".alpha") else dtype)
-            for key, tensor in self.state_dict().items()
-        }
-        asymmetric_lora.save(state, self.domains, path, metadata)
+        asymmetric_lora.save(self.export(dtype), self.domains, path, metadata)
 
-    @torch.no_grad()
-    def merge(self, model: nn.Module, state: Mapping[str, Tensor], device: torch.device | str | None = None) -> None:
-        """Add the update of the chosen head to the model's weights: computed in float32, kept in the weights' dtype.
-
-        `state` holds A and B by this network's names.  ValueError unless exactly one head is chosen.
-        """
-        if len(set(self.route.heads)) != 1:
-            raise ValueError(
-                f"one head can be merged, {len(set(self.route.heads))} are chosen of {_list(self.domains)}"
-            )
-        found = linear_layers(model)
-        for name in self.targets:
-            weight, prefix = found[name].weight, lora_name(name)
-            on = device or weight.device
-            up, down = (
-                state[f"{prefix}.{part}.weight"].to(on, torch.float32)
-                for part in (f"lora_ups.{self.route.heads[0]}", "lora_down")
-            )
-            update = (self.layer(name).scale * self.route.multiplier) * (up @ down)
-            weight.copy_(weight.to(on, torch.float32) + update)
+    def export(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The weights on the CPU by their names in files; in `dtype`, all but alpha."""
+        state = self.state_dict().items()
+        return {key: tensor.to("cpu", None if key.endswith(".alpha") else dtype) for key, tensor in state}
 
 
 def _list(heads: Sequence[Domain]) -> str:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
-from makeanything import domains as released
+from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
-from makeanything.foreign import brief, parse_json
+from makeanything.foreign import brief
 
-from ..values import path_of
+from ..data import domain_list
 from .layer import BLOCKS, Dropout
-
-JSON_DEPTH, JSON_VALUES = 8, 100_000
-"""Of a file of domains."""
-
-EXAMPLE = 'domains="Portrait:9:portrait painting;Sketch:9:sketch drawing"'
 
 
 @dataclass(frozen=True)
 class Options:
     """What --network_args can say.  Empty text, and None, leave an option at its default.
 
-    domains: the heads, in order: NAME:FRAMES:PROCESS or the name of a released domain, separated by semicolons; or a
-        JSON file with a list of {"name", "frames", "process"} (or of what a file's header holds).
+    domains: the heads, in order: a list such as NAME:FRAMES:PROCESS;NAME:FRAMES:PROCESS (see data/domain_list.py).
     add_to: an asymmetric LoRA file; `domains` are new heads beside its own.
     train_a: whether A trains; by default it does, but not with add_to.  With add_to and A at rest the file's own heads
         rest too.
@@ -64,17 +59,9 @@ class Options:
     def read_domains(self) -> tuple[Domain, ...]:
         """The domains asked for.  ValueError shows how they are written."""
         if not self.domains:
-            raise ValueError(f"the network needs to know its domains, one per head: --network_args {EXAMPLE}")
-        if self.domains.endswith(".json"):
-            path = path_of(self.domains)
-            try:
-                entries = parse_json(path.read_bytes(), JSON_DEPTH, JSON_VALUES)
-            except ValueError as error:
-                raise ValueError(f"{path.name} is no JSON: {error}") from None
-            if not isinstance(entries, list):
-                raise ValueError(f"{path.name} must hold a JSON list of domains")
-            return tuple(_from_json(entry) for entry in entries)
-        return tuple(_from_text(entry.strip()) for entry in self.domains.split(";") if entry.strip())
+            example = f'domains="{domain_list.EXAMPLE}"'
+            raise ValueError(f"the network needs to know its domains, one per head: --network_args {example}")
+        return domain_list.read_domains(self.domains)
 
     @property
     def trains_a(self) -> bool:
@@ -112,24 +99,18 @@ class Options:
         return chosen
 
 
-def _from_text(entry: str) -> Domain:
-    name, *rest = (part.strip() for part in entry.split(":"))
-    if not rest:
-        return released.DOMAINS[released.find(released.DOMAINS, name)]
-    if len(rest) != 2 or not re.fullmatch(r"[0-9]{1,4}", rest[0]):
-        raise ValueError(f"a domain is written NAME:FRAMES:PROCESS, got '{brief(entry)}'; for example {EXAMPLE}")
-    return Domain.of(name, int(rest[0]), rest[1])
+def plan(
+    arguments: Mapping[str, object], weights: str | os.PathLike[str] | None = None
+) -> tuple[tuple[Domain, ...], frozenset[int]]:
+    """The heads that create_network makes of these options, and which of them (from 0) do not train.
 
-
-def _from_json(entry: object) -> Domain:
-    if isinstance(entry, dict) and "process" in entry:
-        name, frames, process = entry.get("name"), entry.get("frames"), entry["process"]
-        if not (isinstance(name, str) and type(frames) is int and isinstance(process, str)):
-            raise ValueError(
-                f'a domain is {{"name": text, "frames": number, "process": text}}, got {brief(str(entry))}'
-            )
-        return Domain.of(name, frames, process)
-    return Domain.from_json(entry)
+    With `weights` those of that file, which create_network_from_weights makes.
+    """
+    options = Options.read(arguments)
+    if weights is not None:
+        return AsymmetricLora.open(weights).domains, frozenset()
+    old = AsymmetricLora.open(options.add_to).domains if options.add_to else ()
+    return (*old, *options.read_domains()), frozenset(() if options.trains_a else range(len(old)))
 
 
 def _flag(name: str, text: str) -> bool:

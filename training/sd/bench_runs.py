@@ -1,26 +1,22 @@
-"""A training step to be measured: a frozen FLUX of sd-scripts' class, a network on it, AdamW, random tokens.
-
-Import it after sd_scripts.enable().
-"""
+"""A training step to measure: a frozen FLUX of sd-scripts' class, a network on it, AdamW, random tokens."""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from library.flux_models import Flux, configs
 from networks import lora_flux
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from makeanything.domains import Domain
 
 from ..asymmetric_network import AsymmetricNetwork
 from ..heads.idle import IdleHeads
 from ..heads.network import HeadNetwork
+from ..memory import peak_of
 
 
 @dataclass(frozen=True)
@@ -192,15 +188,6 @@ def _network(flux: nn.Module, size: Size, case: Case) -> nn.Module:
         network.leave_idle_on_cpu(case.idle)
     network.apply_to([], flux, False, True)
     return network.requires_grad_(True)
-
-
-def peak_of(step: Callable[[], None]) -> int:
-    """Bytes of tensors in main memory at the peak of a step, over those that were there before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
-        step()
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(changes), default=0)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..values import path_of, read_toml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TESTED = "48d368fa557731ad0488c07304dfeba8c07910eb"
 CLONE = f"git clone https://github.com/kohya-ss/sd-scripts ~/sd-scripts && git -C ~/sd-scripts checkout {TESTED}"
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 
 from makeanything.domains import Domain
 from makeanything.serpentine import Layout
 
-from ..asymmetric_network import AsymmetricNetwork, plan
+from ..asymmetric_network import AsymmetricNetwork
 from ..data.cells import check_dataset
 from ..heads.idle import IdleHeads
+from ..heads.options import plan
 from . import samples
 from .sample_heads import DOMAIN, assign
 from .trainer import FluxTrainer, datasets
@@ -33,7 +34,12 @@ class HeadsTrainer(FluxTrainer):
     """Chooses the heads of every batch, and draws each sample with the head of its domain."""
 
     network: AsymmetricNetwork
+    heads: tuple[Domain, ...]
+    """The network's, in order."""
+    samples: list[int]
+    """The head (from 0) of each sample prompt."""
     idle: IdleHeads | None = None
+    """With the option idle_heads, from the first batch on."""
 
     def assert_extra_args(self, args: argparse.Namespace, train: Any, validation: Any) -> None:
         super().assert_extra_args(args, train, validation)
@@ -55,28 +61,20 @@ class HeadsTrainer(FluxTrainer):
             logger.info(f"domain {head + 1}, {domain.name}: {pictures[head]} pictures")
         self.samples = samples.read_heads(args.sample_prompts, self.heads) if args.sample_prompts else []
 
-    def on_step_start(
-        self,
-        args: argparse.Namespace,
-        accelerator: Any,
-        network: nn.Module,
-        text_encoders: Any,
-        unet: nn.Module,
-        batch: dict[str, Any],
-        weight_dtype: torch.dtype,
-        is_train: bool = True,
-    ) -> None:
-        super().on_step_start(args, accelerator, network, text_encoders, unet, batch, weight_dtype, is_train)
+    def on_step_start(self, args: argparse.Namespace, accelerator: Any, *rest: Any, is_train: bool = True) -> None:
+        super().on_step_start(args, accelerator, *rest, is_train=is_train)
         if self.replaying:
             return
+        *_, batch, _dtype = rest
         self.network.choose([attributes[DOMAIN] for attributes in batch["custom_attributes"]])
         self._place(is_train)
 
-    def prepare_sample(self, prompt: dict[str, Any], flux: Any) -> tuple[Layout, Any]:
+    @contextmanager
+    def sampling(self, prompt: dict[str, Any], ae: Any) -> Iterator[Layout]:
         head = self.samples[prompt["enum"]]
         self.network.choose([head + 1])
         self._place(is_train=False)
-        return self.heads[head].layout, flux
+        yield self.heads[head].layout
 
     def sample_images(self, *arguments: Any) -> None:
         before = self.network.route.heads

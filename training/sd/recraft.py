@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from makeanything.serpentine import Layout
 
-from ..data.captions import read_flags
 from ..data.cells import check_dataset, encode_grids, loss_weights, pin_tail
 from ..heads.merged import Base
 from .recraft_samples import encode_condition, pin_tail_in, read_conditions
+from .sample_heads import said_of
 from .samples import size_of
 from .trainer import FluxTrainer, datasets
 
@@ -62,6 +62,7 @@ class ReCraftTrainer(FluxTrainer):
     """The trainer with the head merged when FLUX is loaded, and the tail pinned in every step and sample."""
 
     base: Base
+    """What the command line says of the head and the grids."""
     conditions: Sequence[Path] = ()
     """Pictures of the sample prompts, in their order."""
 
@@ -83,14 +84,19 @@ class ReCraftTrainer(FluxTrainer):
         for dataset in datasets(train, validation):
             check_dataset(dataset, self.base.layout)
             self._warn_of_other_domains(dataset)
-            for info in dataset.image_data.values():
-                info.caption, _ = read_flags(info.caption)
 
     def _warn_of_other_domains(self, dataset: Any) -> None:
-        for subset in dataset.subsets:
-            named, domain = str(subset.custom_attributes.get("domain", "")), self.base.domain
-            if domain and named and not named.isdecimal() and named.casefold() != domain.name.casefold():
-                logger.warning(f"{subset.image_dir} is of the domain {named}, the head in FLUX is {domain.name}")
+        """One picture of a subset stands for all."""
+        warned = set()
+        for key, info in dataset.image_data.items():
+            subset = dataset.image_to_subset[key]
+            said = said_of(info, subset)
+            try:
+                self.base.check_picture(info.absolute_path, *said)
+            except ValueError as error:
+                if id(subset) not in warned:
+                    logger.warning(str(error))
+                warned.add(id(subset))
 
     def load_target_model(self, args: argparse.Namespace, weight_dtype: torch.dtype, accelerator: Any) -> Any:
         def load(*arguments: Any, **named: Any) -> tuple[bool, nn.Module]:
@@ -134,22 +140,15 @@ class ReCraftTrainer(FluxTrainer):
         weights = loss_weights(self.base.layout, *latents.shape[-2:]).to(target.device)
         return prediction, target, timesteps, weights if weighting is None else weights * weighting
 
-    def sample_images(
-        self, accelerator: Any, args: argparse.Namespace, epoch: int | None, step: int, device: Any, ae: Any, *rest: Any
-    ) -> None:
-        def denoise(*arguments: Any, **named: Any) -> Tensor:
-            height, width = size_of(self.prompt, layout)
-            condition = self.conditions[self.prompt["enum"]]
-            cell = encode_condition(ae, condition, *layout.cell_size(height, width), accelerator.device)
-            return pin_tail_in(original, cell, layout, height, width)(*arguments, **named)
-
-        original, layout = flux_train_utils.denoise, self.base.layout
+    @contextmanager
+    def sampling(self, prompt: dict[str, Any], ae: Any) -> Iterator[Layout]:
+        layout = self.base.layout
+        height, width = size_of(prompt, layout)
+        condition = self.conditions[prompt["enum"]]
+        cell = encode_condition(ae, condition, *layout.cell_size(height, width), self.accelerator.device)
+        denoise = pin_tail_in(flux_train_utils.denoise, cell, layout, height, width)
         with replaced(flux_train_utils, "denoise", denoise):
-            super().sample_images(accelerator, args, epoch, step, device, ae, *rest)
-
-    def prepare_sample(self, prompt: dict[str, Any], flux: Any) -> tuple[Layout, Any]:
-        self.prompt = prompt
-        return self.base.layout, flux
+            yield layout
 
     def update_metadata(self, metadata: dict[str, Any], args: argparse.Namespace) -> None:
         super().update_metadata(metadata, args)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from library import flux_train_utils, train_util
+from torch import nn
 
 from makeanything import pictures, serpentine
 from makeanything.domains import Domain, find
@@ -17,21 +18,20 @@ from makeanything.serpentine import Layout
 
 from ..data.cells import check_size
 
-Prepare = Callable[[dict[str, Any], Any], tuple[Layout, Any]]
-"""(prompt of --sample_prompts, FLUX) -> (layout of its grid, FLUX or a stand-in for it to draw with)."""
+Sampling = Callable[[dict[str, Any], Any], AbstractContextManager[Layout]]
+"""(prompt of --sample_prompts, autoencoder) -> what holds while it is drawn; gives the layout of its grid."""
 
 
 @contextmanager
-def grids(prepare: Prepare) -> Iterator[None]:
-    """Draw samples with `prepare`, at the standard size of their layout unless the prompt gives another.
+def grids(sampling: Sampling) -> Iterator[None]:
+    """Draw every sample within `sampling`, at the standard size of its layout unless the prompt gives another.
 
     A grid lies where sd-scripts puts its samples; its frames, in time order, in the folder of the same name beside it.
     """
 
     def draw(accelerator: Any, args: Any, flux: Any, texts: Any, ae: Any, folder: str, prompt: Any, *rest: Any) -> None:
-        layout, flux = prepare(prompt, flux)
-        prompt["height"], prompt["width"] = size_of(prompt, layout)
-        with folder_beside(Path(folder, "samples")) as drawn:
+        with sampling(prompt, ae) as layout, folder_beside(Path(folder, "samples")) as drawn:
+            prompt["height"], prompt["width"] = size_of(prompt, layout)
             original(accelerator, args, flux, texts, ae, str(drawn), prompt, *rest)
             for path in drawn.iterdir():
                 _save_frames(path, layout, Path(folder, path.stem))
@@ -92,3 +92,14 @@ def _head(prompt: Mapping[str, Any], file: str, heads: Sequence[Domain]) -> int:
     except ValueError as error:
         raise ValueError(f"{file}, prompt {prompt['enum'] + 1} ({prompt.get('prompt', '')!r}): {error}") from None
     return head
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Have a network without dropout for a while."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

@@ -18,7 +18,7 @@ import logging
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,14 @@ class FluxTrainer(FluxNetworkTrainer):
 
     network: nn.Module
     accelerator: Any
+    run: dict[str, int]
+    """What must be the same in a run that resumes this one."""
     replaying: Path | None = None
     """The state that a resumed run is on its way to."""
+    goal: int
+    """The number of steps done in that state."""
+    held: dict[str, Any]
+    """The settings that HELD replaces on that way."""
     batches = 0
     steps = 0
     loss: Tensor | None = None
@@ -68,7 +74,8 @@ class FluxTrainer(FluxNetworkTrainer):
         super().assert_extra_args(args, train, validation)
         for dataset in datasets(train, validation):
             for subset in dataset.subsets:
-                # What toml makes of inline tables can't be sent to the loader's processes, which wait for it forever.
+                # toml reads an inline table as a class of its own, which can't be sent to the loader's processes: they
+                # would wait for it forever.
                 subset.custom_attributes = json.loads(json.dumps(subset.custom_attributes, default=str))
         if args.resume and args.initial_step is None and args.initial_epoch is None:
             args.initial_step = 0
@@ -88,18 +95,8 @@ class FluxTrainer(FluxNetworkTrainer):
         # What was drawn before depends on what the caches held.
         torch.manual_seed(args.seed)
 
-    def on_step_start(
-        self,
-        args: argparse.Namespace,
-        accelerator: Any,
-        network: nn.Module,
-        text_encoders: Any,
-        unet: nn.Module,
-        batch: dict[str, Any],
-        weight_dtype: torch.dtype,
-        is_train: bool = True,
-    ) -> None:
-        super().on_step_start(args, accelerator, network, text_encoders, unet, batch, weight_dtype, is_train)
+    def on_step_start(self, args: argparse.Namespace, accelerator: Any, *rest: Any, is_train: bool = True) -> None:
+        super().on_step_start(args, accelerator, *rest, is_train=is_train)
         if not is_train:
             return
         if self.batches == 0:
@@ -125,13 +122,13 @@ class FluxTrainer(FluxNetworkTrainer):
             mean = functools.partial(accelerator.reduce, reduction="mean")
             all_reduce_gradients(self.network.parameters(), mean, accelerator.device)
 
-    def prepare_sample(self, prompt: dict[str, Any], flux: Any) -> tuple[Layout, Any]:
-        """What a prompt of --sample_prompts is drawn with: the grid's layout, and FLUX or a stand-in for it."""
+    def sampling(self, prompt: dict[str, Any], ae: Any) -> AbstractContextManager[Layout]:
+        """What holds while a prompt of --sample_prompts is drawn; the layout of its grid."""
         raise NotImplementedError
 
     def sample_images(self, accelerator: Any, args: argparse.Namespace, epoch: int | None, *rest: Any) -> None:
         if not self.replaying:
-            with samples.grids(self.prepare_sample), _evaluating(self.network):
+            with samples.grids(self.sampling), samples.evaluating(self.network):
                 super().sample_images(accelerator, args, epoch, *rest)
         if epoch is not None:
             # sd-scripts calls this at the start and at the end of every epoch: next it draws an epoch's order.
@@ -161,7 +158,7 @@ class FluxTrainer(FluxNetworkTrainer):
     def _load_state(self, args: argparse.Namespace, accelerator: Any) -> None:
         folder, self.replaying = self.replaying, None
         vars(args).update(self.held)
-        # The replay has these as they were; in the state they are those of a batch before, when it was saved.
+        # The replay has brought these to where they were; the state has them from one batch earlier.
         kept, drawn, shuffled = accelerator.step, np.random.get_state(), random.getstate()
         accelerator.load_state(folder)
         accelerator.step = kept
@@ -198,14 +195,3 @@ def datasets(*groups: Any) -> Iterator[Any]:
 
 def _seed(*numbers: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Without dropout."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)

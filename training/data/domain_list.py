@@ -1,0 +1,54 @@
+"""A list of domains as users write it: in one line, or in a JSON file."""
+
+from __future__ import annotations
+
+import re
+
+from makeanything import domains as released
+from makeanything.domains import Domain
+from makeanything.foreign import brief, parse_json
+
+from ..values import path_of
+
+JSON_DEPTH, JSON_VALUES = 8, 100_000
+"""Of a file of domains."""
+
+EXAMPLE = "Portrait:9:portrait painting;Sketch:9:sketch drawing"
+
+
+def read_domains(text: str) -> tuple[Domain, ...]:
+    """The domains of a list, in order.  ValueError shows how they are written.
+
+    NAME:FRAMES:PROCESS or the name of a released domain, separated by semicolons; or a JSON file with a list of
+    {"name", "frames", "process"} (or of what a heads file's header holds).
+    """
+    if not text.endswith(".json"):
+        return tuple(_from_text(entry.strip()) for entry in text.split(";") if entry.strip())
+    path = path_of(text)
+    try:
+        entries = parse_json(path.read_bytes(), JSON_DEPTH, JSON_VALUES)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is not JSON: {error}") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path.name} must hold a JSON list of domains")
+    return tuple(_from_json(entry) for entry in entries)
+
+
+def _from_text(entry: str) -> Domain:
+    name, *rest = (part.strip() for part in entry.split(":"))
+    if not rest:
+        return released.DOMAINS[released.find(released.DOMAINS, name)]
+    if len(rest) != 2 or not re.fullmatch(r"[0-9]{1,4}", rest[0]):
+        raise ValueError(f"a domain is written NAME:FRAMES:PROCESS, got '{brief(entry)}'; for example \"{EXAMPLE}\"")
+    return Domain.of(name, int(rest[0]), rest[1])
+
+
+def _from_json(entry: object) -> Domain:
+    if isinstance(entry, dict) and "process" in entry:
+        name, frames, process = entry.get("name"), entry.get("frames"), entry["process"]
+        if not (isinstance(name, str) and type(frames) is int and isinstance(process, str)):
+            raise ValueError(
+                f'a domain is {{"name": text, "frames": number, "process": text}}, got {brief(str(entry))}'
+            )
+        return Domain.of(name, frames, process)
+    return Domain.from_json(entry)
