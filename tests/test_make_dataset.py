@@ -11,7 +11,7 @@ import pytest
 import toml
 from PIL import Image
 
-from training.data import folder, picking, sources
+from training.data import folder, picking, sources, stills
 from training.data.picking import Picking, Skip, spread_change
 from training.data.sources import Frame
 from training.make_dataset import main
@@ -107,8 +107,9 @@ def source(tmp_path):
 def make(source, tmp_path):
     """Runs the command on `source`, for the domain Portrait unless others are named; gives the output folder."""
 
-    def run(*arguments: str, code: int = 0) -> Path:
-        domain = () if any(text.startswith("--domain") for text in arguments) else ("--domain", "Portrait")
+    def run(*arguments: str, code: int = 0, released: bool = False) -> Path:
+        named = released or any(text.startswith("--domain") for text in arguments)
+        domain = () if named else ("--domain", "Portrait")
         assert main([str(source), "-o", str(tmp_path / "out"), *SMALL, *domain, *arguments]) == code
         return tmp_path / "out"
 
@@ -371,7 +372,7 @@ def test_pictures_of_every_kind(tmp_path):
     expected = save_kinds(tmp_path / "x")
     assert [path.name for path in sources.pictures_in(tmp_path / "x")] == sorted(expected)
     for name, colour in expected.items():
-        picture = sources.read_picture(tmp_path / "x" / name)
+        picture = stills.read_picture(tmp_path / "x" / name)
         assert picture.mode == "RGB"
         assert np.abs(np.asarray(picture)[4, 4].astype(int) - colour).max() <= 2, name
 
@@ -384,7 +385,7 @@ def test_photographs_are_turned_as_exif_says(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(tmp_path / "x.jpg", exif=exif, quality=100)
-    turned = np.asarray(sources.read_picture(tmp_path / "x.jpg"))
+    turned = np.asarray(stills.read_picture(tmp_path / "x.jpg"))
     assert turned.shape == (64, 32, 3)
     assert turned[:, 28, 0].min() > 200 > 50 > turned[:, 4, 0].max()
 
@@ -392,7 +393,7 @@ def test_photographs_are_turned_as_exif_says(tmp_path):
 def test_floating_point_pictures_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "x.tif")
     with pytest.raises(ValueError, match=r"x.tif can't be read \(its pixels are floating point"):
-        sources.read_picture(tmp_path / "x.tif")
+        stills.read_picture(tmp_path / "x.tif")
 
 
 def test_broken_and_short_ones_are_listed_and_the_others_made(source, make, capsys):
@@ -491,7 +492,7 @@ def test_the_authors_dataset(source, make):
     }.items():
         write_grid(source / f"{name}.png", range(4) if "2*2" in caption else range(9))
         (source / f"{name}.caption").write_text(caption + "\n")
-    out = make("--domains", "", code=0)
+    out = make(released=True)
     assert (out / "portrait/portrait_001.caption").read_text() == f"{form} portrait painting process, 1 girl\n"
     assert (out / "lego/lego_001.caption").read_text() == f"{form} LEGO model building process, a castle\n"
     assert numbers_of(out / "clay_toys/clay_001.png", frames=4, black=120) == [0, 1, 3, 2]
@@ -500,7 +501,7 @@ def test_the_authors_dataset(source, make):
     assert "wrong_001.png: its caption says 3*3 of 9 sub-images, but Oil painting has grids of 4" in skipped
     assert "far_001.png: there is no domain 99: the numbers go from 1 to 21" in skipped
     assert len(skipped.splitlines()) == 3
-    make("--domains", "", "--lora-up")
+    make("--lora-up", released=True)
     assert (out / "portrait/portrait_001.caption").read_text().endswith("process, 1 girl --lora_up_cur 6\n")
     assert (out / "clay_toys/clay_001.caption").read_text().endswith("process, a dog --lora_up_cur 11\n")
 
@@ -716,7 +717,7 @@ def test_a_full_disk_stops_the_run(source, make, monkeypatch, capsys):
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "save_png", full)
+    monkeypatch.setattr(folder, "save_image", full)
     assert files_in(make(code=2)) == ["portrait/a.caption"]
     assert "No space left on device" in capsys.readouterr().err
 
