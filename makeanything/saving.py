@@ -39,6 +39,7 @@ _REASONS = {
     errno.EPERM: "its folder or a file of this name is protected; save elsewhere",
     errno.ENOENT: "its folder is gone",
     errno.ENOTDIR: "its folder is a file",
+    errno.EISDIR: "a folder has this name; move it",
     errno.EEXIST: "something else has this name",
     errno.ENAMETOOLONG: "its name is too long",
 }
