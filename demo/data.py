@@ -13,10 +13,11 @@ from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
-from makeanything import files, saving, serpentine
+from makeanything import saving, serpentine
 from makeanything.reference.autoencoder import Autoencoder
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import PAD, tokenize
+from makeanything.weights_file import open_weights
 
 from . import pictures
 from .nano import GRID
@@ -139,12 +140,11 @@ def load(
         chunks = pictures.chunks(path.with_suffix(""), counts, seed, styled)
         pictures.draw(chunks)
         _encode(path, autoencoder, sorted(chunks, key=lambda chunk: (chunk.kind, chunk.number)), encode)
-    with files.open_safetensors(path) as file:
-        spans = json.loads(file.metadata()["spans"])
+    with open_weights(path) as file:
+        spans = json.loads(file.metadata["spans"])
+        kept = file.read(file.entries)
         return {
-            shape: Sequences(
-                LAYOUTS[shape[0]], file.get_tensor(f"latents.{name}"), file.get_tensor(f"tokens.{name}"), spans[name]
-            )
+            shape: Sequences(LAYOUTS[shape[0]], kept[f"latents.{name}"], kept[f"tokens.{name}"], spans[name])
             for shape, name in {kind[1:]: _name(kind[1:]) for kind in counts}.items()
         }
 

@@ -12,13 +12,13 @@ from makeanything import recraft
 from makeanything.asymmetric_lora import AsymmetricLora, Choice
 from makeanything.domains import Domain
 from makeanything.drawn import Drawn
-from makeanything.files import open_safetensors
 from makeanything.reference import flow
 from makeanything.reference.autoencoder import Autoencoder
 from makeanything.reference.flux import Flux
 from makeanything.reference.merge import merge
 from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
 from makeanything.text_encoder import TextEncoder
+from makeanything.weights_file import load
 
 MODELS = Path(__file__).parents[1] / "models"
 GRID = 192
@@ -51,8 +51,7 @@ def recraft_file(frames: int) -> str:
 
 def read(name: str) -> dict[str, Tensor]:
     """Tensors of a file of models/, in float32."""
-    with open_safetensors(MODELS / name) as file:
-        return {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    return {key: tensor.float() for key, tensor in load(MODELS / name).items()}
 
 
 def load_flux() -> Flux:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 # By name: linters for ComfyUI want its own layers wherever `nn.` stands, and this runs without it too.
 from torch.nn import Embedding, LayerNorm, Linear, Parameter, Sequential, TransformerEncoder, TransformerEncoderLayer
 
-from .foreign import brief
-from .weights_header import WEIGHTS
+from . import model_state
 
 TOKENS = 24
 """Length of every prompt in tokens: longer ones are cut, shorter ones padded with PAD."""
 
+NAME = "FLUX-nano's text encoder"
 WORDS = 4645
 """Rows of the word table; row PAD is not a word.  At this number no two words that FLUX-nano knows share a row."""
 
@@ -73,20 +73,16 @@ class TextEncoder(nn.Module):
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> TextEncoder:
         """The encoder whose weights these are, in float32; ValueError when they are something else."""
-        check_shapes({key: tuple(value.shape) for key, value in state.items()})
-        if odd := [key for key, value in state.items() if value.dtype not in WEIGHTS.values()]:
-            raise ValueError(f"these are no weights of FLUX-nano's text encoder: {brief(odd[0])} is of another type")
+        check_rows(model_state.shapes_of(state))
         encoder = cls(state["words.weight"].shape[0])
+        model_state.check_state(state, encoder, NAME)
         encoder.load_state_dict({key: value.float() for key, value in state.items()})
         return encoder.eval()
 
 
-def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """ValueError names the first tensor that the encoder lacks, or has in another shape; any number of rows will do."""
+def check_rows(shapes: model_state.Shapes) -> None:
+    """ValueError names the first tensor that the encoder lacks, or has in another shape; words have any rows."""
     words = shapes.get("words.weight")
     rows = words[0] if words and 2 <= words[0] <= MOST_WORDS else WORDS
     with torch.device("meta"):
-        wanted = {key: tuple(value.shape) for key, value in TextEncoder(rows).state_dict().items()}
-    for key in sorted(wanted.keys() | shapes.keys()):
-        if wanted.get(key) != shapes.get(key):
-            raise ValueError(f"these are no weights of FLUX-nano's text encoder: {brief(key)} does not match")
+        model_state.check_shapes(shapes, model_state.shapes_of(TextEncoder(rows).state_dict()), NAME)

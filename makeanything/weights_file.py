@@ -64,6 +64,12 @@ class WeightsFile:
         return read
 
 
+def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Every tensor of a file (see open_weights)."""
+    with open_weights(path) as file:
+        return file.read(file.entries)
+
+
 def refuse_nan(name: str, tensors: Mapping[str, Tensor], step: Step = go_on) -> None:
     """ValueError names the first tensor that is not finite; `name` is the file's.  `step` is called before each."""
     for key, tensor in tensors.items():

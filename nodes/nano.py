@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from ..makeanything.foreign import brief, text_of
-from ..makeanything.text_encoder import TextEncoder, check_shapes, tokenize
+from ..makeanything.text_encoder import TextEncoder, check_rows, tokenize
 from ..makeanything.weights_file import open_weights
 from .inputs import CATEGORY
 
@@ -79,7 +79,7 @@ class LoadNanoTextEncoder(io.ComfyNode):
             raise ValueError(f"The text_encoders folder has no file '{brief(text_encoder)}'; choose another one.")
         with open_weights(path) as file:
             # Before the weights are read: T5's are of 10 GB.
-            check_shapes(file.shapes)
+            check_rows(file.shapes)
             encoder = TextEncoder.from_state_dict(file.read(file.entries))
         rows = {"rows": encoder.words.num_embeddings}
         target = SimpleNamespace(params=rows, clip=NanoTextModel, tokenizer=NanoTokenizer)

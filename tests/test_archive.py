@@ -13,7 +13,7 @@ import pytest
 import toml
 from pathspec import PathSpec
 
-from makeanything.files import open_safetensors
+from makeanything.weights_file import open_weights
 from tests.test_architecture import SHIPPED, name_of
 from workflows.source.frontend import PACK
 
@@ -80,6 +80,11 @@ def test_code_is_what_comfyui_and_the_command_line_reach():
     assert set(PYTHON) == reached
 
 
+def test_the_folder_of_what_comfyui_never_needs_holds_all_of_that():
+    left_out = {path.relative_to(ROOT).as_posix() for path in (ROOT / "makeanything").rglob("*.py")} - set(PYTHON)
+    assert {name.rpartition("/")[0] for name in left_out} == {"makeanything/reference"}
+
+
 def test_every_part_is_whole():
     nodes = set(json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8")))
     assert {f"web/docs/{node}.md" for node in nodes} <= set(ARCHIVE)
@@ -93,8 +98,8 @@ def test_weights_are_files_and_not_pointers_to_them():
     weights = [ROOT / name for name in ARCHIVE if name.endswith(".safetensors")]
     assert {path.parent.name for path in weights} == {"diffusion_models", "loras", "text_encoders", "vae"}
     for path in weights:
-        with open_safetensors(path) as file:
-            assert list(file.keys())
+        with open_weights(path) as file:
+            assert file.entries
 
 
 def test_the_archive_is_small():

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -497,6 +498,15 @@ def test_max_norm_shrinks_the_batchs_heads_only():
 # Options
 
 
+@pytest.mark.parametrize("name", ["none.json", "pipe.json", "large.json"])
+def test_files_of_domains_that_can_not_be_read(name, tmp_path):
+    """A pipe waited for its writer, and a file without an end filled the memory."""
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "large.json").write_bytes(b" " * (2**22 + 1))
+    with pytest.raises((FileNotFoundError, ValueError), match="there is no file|more than 4,194,304 bytes"):
+        Options(domains=str(tmp_path / name)).read_domains()
+
+
 def test_domains_as_text_and_as_json(tmp_path):
     assert Options(domains=TEXT).read_domains() == HEADS
     assert Options(domains="lego; Emoji").read_domains() == (DOMAINS[0], DOMAINS[20])
@@ -523,7 +533,14 @@ def test_domains_as_text_and_as_json(tmp_path):
         ({"domains": TEXT, "rank_droput": "0.1"}, "no option 'rank_droput': did you mean rank_dropout"),
         ({"domains": TEXT, "dropout": "much"}, "dropout is a number, got 'much'"),
         ({"domains": TEXT, "train_a": "yes"}, "train_a is true or false, got 'yes'"),
-        ({"domains": TEXT, "layers": "("}, "no regular expression"),
+        ({"domains": TEXT, "layers": "("}, "not a regular expression that can be read"),
+        ({"domains": TEXT, "layers": "a{99999999999999999999}"}, "not a regular expression that can be read"),
+        ({"domains": TEXT, "layers": "(.+)+(.+)+(.+)+!"}, "not a regular expression that is tried"),
+        ({"domains": TEXT, "layers": ".*.*.*.*.*!"}, "not a regular expression that is tried"),
+        ({"domains": TEXT, "layers": "(" * 5000}, "not a regular expression that is tried"),
+        ({"domains": ";;;"}, "a list of domains has from 1 to 1,000, got 0"),
+        ({"domains": ";".join(f"d{n}:9:x" for n in range(1001))}, "a list of domains has from 1 to 1,000, got 1,001"),
+        ({"domains": TEXT, "add_to": "x" * 5000}, "can't be a path"),
         ({"domains": TEXT, "layers": "cross"}, "choose none of the model's 13 layers"),
         ({"domains": TEXT, "train_double_block_indices": "0-1"}, "names block 1, the model has 1"),
         ({"domains": TEXT, "train_single_block_indices": "a"}, 'blocks are "all", "none" or a list'),

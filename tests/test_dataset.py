@@ -101,7 +101,7 @@ def test_a_dataset_reads_as_sd_scripts_reads_it(data, tmp_path):
         ('{ domain = "Portrait" }', '"Portrait"', "custom_attributes must be a table, got 'Portrait'"),
         ("num_repeats = 3", "num_repeats = 0", "num_repeats must be at least 1"),
         ("caption_dropout_rate = 0.25", "caption_dropout_rate = 2", "caption_dropout_rate lie in 0..1"),
-        ("/a", "/nowhere", "no pictures in the image_dir .*nowhere"),
+        ("/a", "/nowhere", "image_dir: there is no folder .*nowhere"),
         ('".caption"', '".txt"', r"0.png has no caption, 0.txt, beside it"),
         ("[[datasets]]", "[[sets]]", r"there is no \[\[datasets\]\]"),
         ("resolution = 48", "resolution = ", "is not TOML"),
@@ -212,6 +212,23 @@ def test_what_was_encoded_before_a_stop_is_kept(data, autoencoder, tmp_path, mon
             grids.encode(dataset.read(data), autoencoder, cache)
     assert len(load_file(cache)) == 1
     assert len(grids.encode(dataset.read(data), autoencoder, cache).latents[0]) == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "another kind", "another shape", "another type"])
+def test_a_damaged_cache_is_made_again(data, autoencoder, tmp_path, damage):
+    cache = tmp_path / "cache"
+    wanted = grids.encode(dataset.read(data), autoencoder, cache).latents[0]
+    kept = load_file(cache)
+    change = {
+        "another shape": {key: latents[:1] for key, latents in kept.items()},
+        "another type": {key: latents > 0 for key, latents in kept.items()},
+    }
+    if damage in change:
+        save_safetensors(change[damage], cache)
+    else:
+        cache.write_bytes(cache.read_bytes()[:-9] if damage == "cut" else b"PK\x03\x04")
+    found = grids.encode(dataset.read(data), autoencoder, cache).latents[0]
+    assert all(torch.equal(mine, other) for mine, other in zip(found, wanted, strict=True))
 
 
 def test_a_grid_of_another_size_is_refused(data, autoencoder, tmp_path):

@@ -11,8 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from makeanything.files import open_safetensors
 from makeanything.saving import save_safetensors
+from makeanything.weights_file import open_weights
 
 
 def test_save_safetensors_is_read_by_the_library(tmp_path):
@@ -37,13 +37,13 @@ def test_a_failing_save_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_open_reads_what_the_library_wrote(tmp_path):
     save_file({"a": torch.ones(3)}, tmp_path / "x.safetensors")
-    with open_safetensors(tmp_path / "x.safetensors") as file:
-        assert list(file.keys()) == ["a"]
+    with open_weights(tmp_path / "x.safetensors") as file:
+        assert list(file.entries) == ["a"]
 
 
 def test_a_missing_file_is_named(tmp_path):
     for path in (tmp_path / "gone.safetensors", tmp_path):
-        with pytest.raises(FileNotFoundError, match=re.escape(f"there is no file {path}")), open_safetensors(path):
+        with pytest.raises(FileNotFoundError, match=f"^there is no file {re.escape(path.name)}$"), open_weights(path):
             pass
 
 
@@ -89,7 +89,7 @@ def test_strangers_are_named(kind, tmp_path):
     path.write_bytes(content)
     with (
         pytest.raises(ValueError, match="^stranger.safetensors is not a readable safetensors file: ") as refused,
-        open_safetensors(path),
+        open_weights(path),
     ):
         pass
     assert message in str(refused.value)
@@ -112,7 +112,7 @@ def test_a_truncated_file_is_named(keep, tmp_path):
     cut.write_bytes(content[:size])
     with (
         pytest.raises(ValueError, match=rf"it is cut short or damaged \({size:,} bytes on disk"),
-        open_safetensors(cut),
+        open_weights(cut),
     ):
         pass
 
@@ -120,7 +120,7 @@ def test_a_truncated_file_is_named(keep, tmp_path):
 def test_a_cut_header_that_starts_like_a_pickle_is_no_pickle(tmp_path):
     path = tmp_path / "cut.safetensors"
     path.write_bytes((0x0280).to_bytes(8, "little") + b'{"a":')
-    with pytest.raises(ValueError, match="it is cut short"), open_safetensors(path):
+    with pytest.raises(ValueError, match="it is cut short"), open_weights(path):
         pass
 
 

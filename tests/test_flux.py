@@ -288,8 +288,28 @@ def test_half_precision_stays_close():
 def test_weights_of_another_model_are_refused_by_name(missing):
     state = random_flux().state_dict()
     del state[missing]
-    with pytest.raises(ValueError, match=f"these are no FLUX weights with BFL names: '{missing}' is missing"):
+    with pytest.raises(ValueError, match=f"these are not FLUX weights with BFL names: '{missing}' is missing"):
         Flux.from_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("txt_in.weight", torch.ones(4), "a layer at the entrance has no width"),
+        ("img_in.weight", torch.tensor(1.0), "a layer at the entrance has no width"),
+        ("img_in.weight", torch.ones(0, 64), "a layer at the entrance has no width|multiple of 128"),
+        ("more", torch.ones(1), "a FLUX of this size: more does not belong there"),
+        ("final_layer.linear.bias", torch.ones(3), r"has shape \(3,\), needed \(64,\)"),
+        ("final_layer.linear.bias", torch.ones(64, dtype=torch.int64), "is of type int64"),
+        ("final_layer.linear.bias", torch.ones(64, dtype=torch.complex64), "is of type complex64"),
+        ("final_layer.linear.bias", None, "final_layer.linear.bias is missing"),
+    ],
+)
+def test_odd_weights_are_named(name, tensor, message):
+    """They raised whatever torch and Python have, or were trained on."""
+    state = random_flux().state_dict() | {name: tensor}
+    with pytest.raises(ValueError, match=message):
+        Flux.from_state_dict({key: value for key, value in state.items() if value is not None})
 
 
 def test_gradients_reach_every_weight_and_the_latents():

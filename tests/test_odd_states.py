@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from makeanything.files import open_safetensors
 from makeanything.foreign import ECHO
+from makeanything.weights_file import open_weights
 from training import loop as command
 from training.builtin import checkpoint, loop
 from training.builtin.settings import Settings
@@ -50,8 +50,8 @@ def press(at: tuple[int, int], number: int = signal.SIGINT):
 
 
 def parts(state: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with open_safetensors(state) as file:
-        return load_file(state), file.metadata()
+    with open_weights(state) as file:
+        return load_file(state), dict(file.metadata)
 
 
 def same(one: Path, other: Path) -> bool:

@@ -52,7 +52,7 @@ def test_what_serves_the_rooms_imports_none_of_them():
 
 
 def test_making_a_dataset_needs_no_network():
-    assert imported(TRAINING / "make_dataset.py") == {"data"}
+    assert imported(TRAINING / "make_dataset.py") <= {"data", "values"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(TRAINING).as_posix())

@@ -6,9 +6,10 @@ processes (`accelerate launch` or `torchrun`) share their gradients and end on t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+
+from makeanything.command_line import Parser
 
 from .builtin.kinds import prepare
 from .builtin.loop import INTERRUPTED, Interrupted, this_process
@@ -17,7 +18,7 @@ from .builtin.recipe import KINDS, Recipe
 
 def main() -> int:
     """Run a recipe; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m training.loop", description=__doc__)
+    parser = Parser(prog="python -m training.loop", description=__doc__)
     parser.add_argument("kind", choices=KINDS, help="what trains: domain heads, ReCraft, or the whole FLUX")
     parser.add_argument("--config_file", type=Path, required=True, metavar="TOML", help="the settings of the run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings in place of the file's")

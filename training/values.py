@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import toml
 
+from makeanything.file_names import problem_of
 from makeanything.foreign import brief, finite, kind
 
 Values = Mapping[str, Any]
@@ -49,6 +51,11 @@ def printable(path: Path) -> str:
     return brief(str(path), PATH_CHARACTERS)
 
 
+def read_settings(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of a TOML file, those of its sections among them, with `key=value` in place of some."""
+    return flatten(read_toml(path)) | parse(overrides)
+
+
 def path_of(text: str) -> Path:
     """A path that someone wrote, with ~ for a home.  ValueError for one that can't exist on any system."""
     longest = max(len(part.encode("utf-8", "replace")) for part in re.split(r"[/\\]", text))
@@ -59,6 +66,20 @@ def path_of(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise ValueError(f"{brief(text)}: there is no such user, whose home ~ stands for") from None
+
+
+def typed_path(values: Values, name: str) -> str | None:
+    """A setting that is the path of a file, or None."""
+    text = take(values, name, str, None)
+    return None if text is None else str(path_of(text))
+
+
+def name_of(text: str, what: str) -> str:
+    """The start of names of files; ValueError for one that leaves its folder, or that some system does not have."""
+    problem = problem_of(text) or ("it holds a slash" if re.search(r"[/\\]", text) else "")
+    if problem:
+        raise ValueError(f"{what} = {shown(text)} can't begin the name of a file: {problem}")
+    return text
 
 
 def flatten(sections: Values) -> dict[str, Any]:
@@ -90,6 +111,15 @@ def _value(text: str) -> Any:
         return text
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a file's name before what is wrong with what it holds."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def take(values: Values, name: str, wanted: type | tuple[type, ...], *default: Any) -> Any:
     """A setting of this type; ValueError where it has another, or is missing and has no default."""
     if name not in values:
@@ -107,6 +137,10 @@ def take(values: Values, name: str, wanted: type | tuple[type, ...], *default: A
 
 def shown(value: object) -> str:
     """A setting's value for a message, not longer than a line."""
+    if value == []:
+        return "an empty list"
+    if isinstance(value, dict):
+        return "a table"
     if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value):
         return brief(", ".join(shown(part) for part in value[:9]))
     if isinstance(value, int) and abs(value) > 10**30:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ..model_state import check_state
 from ..serpentine import LATENT_CHANNELS
 
 SCALE = 0.3611
@@ -93,7 +94,9 @@ class Autoencoder(nn.Module):
     @classmethod
     def from_file(cls, state: Mapping[str, Tensor]) -> Autoencoder:
         model = cls()
-        model.load_state_dict({key: value for key, value in state.items() if not key.startswith("vae_")})
+        weights = {key: value for key, value in state.items() if not key.startswith("vae_")}
+        check_state(weights, model, "an autoencoder in TAESD's layout")
+        model.load_state_dict(weights)
         return model
 
 
@@ -105,7 +108,7 @@ def _pass_colour(network: nn.Sequential, gain: float) -> None:
     signs = torch.cat([torch.eye(3), -torch.eye(3)])
     for layer, weights in ((first, signs), *((layer, torch.eye(6)) for layer in middle), (last, gain * signs.T)):
         outputs, inputs = weights.shape
-        # Nothing else speaks on these channels yet, and they speak in no other.
+        # These channels take from one another alone, until training changes that.
         layer.weight[:outputs] = 0
         layer.weight[:outputs, :inputs] = weights[..., None, None] * torch.outer(blur, blur)
     last.weight[3:, :6] = 0

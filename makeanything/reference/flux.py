@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..model_state import check_state
 from ..serpentine import LATENT_CHANNELS, LATENTS_PER_TOKEN
 
 HEAD_DIM = 128
@@ -60,7 +61,9 @@ class FluxParams:
                 mlp_ratio=state["single_blocks.0.linear2.weight"].shape[1] // hidden - 1,
             )
         except KeyError as missing:
-            raise ValueError(f"these are no FLUX weights with BFL names: {missing} is missing") from None
+            raise ValueError(f"these are not FLUX weights with BFL names: {missing} is missing") from None
+        except (IndexError, ZeroDivisionError):
+            raise ValueError("these are not FLUX weights: a layer at the entrance has no width") from None
 
 
 def _count(state: Mapping[str, Tensor], blocks: str) -> int:
@@ -91,6 +94,7 @@ class Flux(nn.Module):
         """The model whose weights these are (BFL names), in their dtype."""
         with torch.device("meta"):
             model = cls(FluxParams.from_state_dict(state))
+        check_state(state, model, "a FLUX of this size")
         model.load_state_dict(dict(state), assign=True)
         return model
 

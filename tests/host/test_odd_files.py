@@ -402,5 +402,5 @@ def test_another_file_is_no_text_encoder(host: Host) -> None:
         save_file(state, path)
         g = Graph()
         g.add("PreviewAny", source=g.add("MakeAnythingLoadNanoTextEncoder", text_encoder=path.name)[0])
-        assert "these are no weights of FLUX-nano's text encoder: " in host.fails(g)
+        assert "these are not the weights of FLUX-nano's text encoder: " in host.fails(g)
     path.unlink()

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from makeanything.files import open_safetensors
 from makeanything.foreign import brief
 from makeanything.saving import make_folder, save_safetensors
+from makeanything.weights_file import open_weights
 
 from .memory import Memory, Trained, check, count, read_groups, read_numbers
 
@@ -51,9 +51,8 @@ def restore(path: Path, trained: Trained, optimizer: torch.optim.Optimizer) -> i
     if not path.exists():
         return 0
     with _parsing(path):
-        with open_safetensors(path) as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            texts = file.metadata() or {}
+        with open_weights(path) as file:
+            tensors, texts = file.read(file.entries), file.metadata
         if missing := [name for name in TEXTS if name not in texts]:
             raise ValueError(f"its header does not say {', '.join(missing)}")
     _refuse_other(path, trained, optimizer, tensors, texts["optimizer"])

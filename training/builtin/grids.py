@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from makeanything import pictures
-from makeanything.files import open_safetensors
 from makeanything.reference.autoencoder import Autoencoder
 from makeanything.saving import make_folder, save_safetensors
-from makeanything.serpentine import Layout
-from makeanything.weights_file import open_weights
+from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
+from makeanything.weights_file import load, open_weights
 
 from ..data.cells import encode_tail_alone
 from ..data.dataset import Dataset, Sample
+from ..values import naming
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ def encode(datasets: list[Dataset], autoencoder: Path, cache: Path, recraft: Lay
     """
     made_by = hashlib.sha256(autoencoder.read_bytes()).hexdigest()
     keys = [[_key(sample.path, dataset, recraft, made_by) for sample in dataset.samples] for dataset in datasets]
-    kept = _load(cache, {key for row in keys for key in row})
+    sizes = {
+        key: (LATENT_CHANNELS, dataset.height // PIXELS_PER_LATENT, dataset.width // PIXELS_PER_LATENT)
+        for row, dataset in zip(keys, datasets, strict=True)
+        for key in row
+    }
+    kept = _load(cache, sizes)
     todo = {
         key: (sample.path, dataset)
         for row, dataset in zip(keys, datasets, strict=True)
@@ -80,14 +86,14 @@ def encode(datasets: list[Dataset], autoencoder: Path, cache: Path, recraft: Lay
 
 def load_autoencoder(path: Path) -> Autoencoder:
     """An autoencoder in the layout of TAESD; ValueError for another kind."""
-    with open_safetensors(path) as file:
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    state = load(path)
     if not any(key.startswith("taesd_encoder.") for key in state):
         raise ValueError(
             f"{path} is not an autoencoder in TAESD's layout (it holds {min(state, default='nothing')}); FLUX's own is "
             "for sd-scripts: python -m training.train_heads"
         )
-    return Autoencoder.from_file(state).requires_grad_(False)
+    with naming(path):
+        return Autoencoder.from_file(state).requires_grad_(False)
 
 
 def _key(picture: Path, dataset: Dataset, recraft: Layout | None, made_by: str) -> str:
@@ -96,11 +102,14 @@ def _key(picture: Path, dataset: Dataset, recraft: Layout | None, made_by: str) 
     return hashlib.sha256(json.dumps([file, dataset.width, dataset.height, str(recraft), made_by]).encode()).hexdigest()
 
 
-def _load(cache: Path, keys: set[str]) -> dict[str, Tensor]:
-    if not cache.exists():
+def _load(cache: Path, sizes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """What a cache has of latents of these names and shapes; nothing where it is damaged, for it can be made again."""
+    try:
+        with open_weights(cache) as file:
+            found = {key: (entry.shape, entry.dtype) for key, entry in file.entries.items()}
+            return file.read(key for key, size in sizes.items() if found.get(key) == (size, "F32"))
+    except (OSError, ValueError):
         return {}
-    with open_weights(cache) as file:
-        return file.read(keys & file.entries.keys())
 
 
 @torch.no_grad()

@@ -11,11 +11,11 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from makeanything.files import open_safetensors
 from makeanything.reference.flux import Flux
 from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.text_encoder import WIDTH, TextEncoder, tokenize
+from makeanything.weights_file import load, open_weights
 
 from ..asymmetric_network import ALPHA, RANK, create_network
 from ..data import dataset
@@ -26,6 +26,7 @@ from ..heads.merged import Base
 from ..heads.network import HeadNetwork
 from ..heads.options import Options
 from ..heads.ordinary import OrdinaryLora
+from ..values import naming
 from . import grids
 from .recipe import Recipe
 from .task import Batch, Task
@@ -138,20 +139,19 @@ def _save(state: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> None:
 
 def _load_flux(path: Path) -> Flux:
     """A frozen FLUX in float32.  ValueError for one that reads other prompts than FLUX-nano's text encoder writes."""
-    with open_safetensors(path) as file:
-        names = set(file.keys())
-        width = file.get_slice("txt_in.weight").get_shape()[1] if "txt_in.weight" in names else None
-        if width not in (None, WIDTH):
+    with open_weights(path) as file:
+        shape = file.shapes.get("txt_in.weight", ())
+        if len(shape) == 2 and shape[1] != WIDTH:
             raise ValueError(
-                f"{path.name} reads text of width {width}, as T5 writes it for FLUX.1-dev; the built-in loop has the "
-                f"small text encoder alone (width {WIDTH}). Train this model with sd-scripts: "
+                f"{path.name} reads text of width {shape[1]}, as T5 writes it for FLUX.1-dev; the built-in loop has "
+                f"the small text encoder alone (width {WIDTH}). Train this model with sd-scripts: "
                 "python -m training.train_heads, or training.train_recraft"
             )
-        state = {name: file.get_tensor(name).float() for name in names}
-    return Flux.from_state_dict(state).requires_grad_(False)
+        state = file.read(file.entries)
+    with naming(path):
+        return Flux.from_state_dict(state).float().requires_grad_(False)
 
 
 def _load_text(path: Path) -> TextEncoder:
-    with open_safetensors(path) as file:
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    return TextEncoder.from_state_dict(state).requires_grad_(False)
+    with naming(path):
+        return TextEncoder.from_state_dict(load(path)).requires_grad_(False)

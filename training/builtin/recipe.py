@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from makeanything.foreign import brief
+from makeanything.foreign import brief, within
 
-from ..values import NUMBER, Values, choose, flatten, pairs, parse, path_of, read_toml, shown, take
+from ..values import NUMBER, Values, choose, name_of, pairs, path_of, read_settings, shown, take, typed_path
 from .objective import Objective
 from .settings import Settings
 
@@ -58,6 +58,8 @@ PREFIXES_PASSED_OVER = ("ddp_", "huggingface_", "log_", "logging_", "metadata_",
 OPTIMIZERS = {"adamw": "adamw", "came": "came", "came_pytorch.came": "came", "training.came.came": "came"}
 SCHEDULES = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine"}
 PRECISIONS = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+MOST_BATCHES = 100_000
+"""Of a step in one process."""
 SAMPLINGS = {name: name for name in ("shift", "flux_shift", "sigmoid", "uniform", "sigma")}
 
 
@@ -92,7 +94,7 @@ class Recipe:
     @classmethod
     def read(cls, kind: str, path: Path, overrides: Sequence[str] = ()) -> Recipe:
         """A TOML file, with `key=value` overrides.  ValueError names a setting that is wrong, missing or not known."""
-        values = flatten(read_toml(path)) | parse(overrides)
+        values = read_settings(path, overrides)
         if "text_encoder" not in values:
             raise ValueError(
                 "the setting text_encoder is missing: the built-in loop is for models with the small text encoder; "
@@ -108,7 +110,7 @@ class Recipe:
             text_encoder,
             datasets,
             output_dir=path_of(take(values, "output_dir", str)),
-            output_name=take(values, "output_name", str),
+            output_name=name_of(take(values, "output_name", str), "output_name"),
             objective=_read_objective(kind, values),
             settings=_read_settings(values, keep),
             keep_every=keep,
@@ -116,8 +118,8 @@ class Recipe:
             rank=take(values, "network_dim", int, None),
             alpha=take(values, "network_alpha", NUMBER, None),
             network=pairs(values, "network_args"),
-            weights=take(values, "network_weights", str, None),
-            head_file=take(values, "head_file", str, None),
+            weights=typed_path(values, "network_weights"),
+            head_file=typed_path(values, "head_file"),
             head=None if head is None else str(head),
             frames=take(values, "frames", int, None),
             passed_over=_passed_over(kind, values),
@@ -149,7 +151,9 @@ def _read_settings(values: Values, keep: int | None) -> Settings:
         optimizer=choose(values, "optimizer_type", OPTIMIZERS, "adamw"),
         optimizer_args=arguments,
         clip=take(values, "max_grad_norm", NUMBER, 1.0),
-        accumulation=take(values, "gradient_accumulation_steps", int, 1),
+        accumulation=within(
+            take(values, "gradient_accumulation_steps", int, 1), 1, MOST_BATCHES, "gradient_accumulation_steps"
+        ),
         mixed_precision=take(values, "mixed_precision", str, "no"),
         seed=take(values, "seed", int, 0),
         **({} if keep is None else {"save_every": keep}),

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from makeanything.foreign import brief
+
 from ..heads.network import HeadNetwork
 
 OPTIMIZERS = ("adamw", "came")
@@ -47,7 +49,7 @@ class Settings:
                 raise ValueError(f"{name} can't be negative, got {getattr(self, name)}")
         for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}; got {getattr(self, name)!r}")
+                raise ValueError(f"{name} is one of {', '.join(known)}; got {brief(str(getattr(self, name)))}")
 
     def lr_at(self, step: int) -> float:
         """The learning rate of a step, from 0."""

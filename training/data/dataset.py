@@ -104,6 +104,8 @@ def _read_subset(values: Values) -> list[Sample]:
             f"{repeats} and {dropout}"
         )
     folder = path_of(take(values, "image_dir", str))
+    if not folder.is_dir():
+        raise ValueError(f"image_dir: there is no folder {folder}")
     # Hidden ones are files that were being written when something stopped it.
     found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not found:

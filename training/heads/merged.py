@@ -14,9 +14,9 @@ from torch.types import Device
 
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
-from makeanything.files import open_safetensors
 from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
+from makeanything.weights_file import open_weights
 
 from ..data.captions import refuse_other
 from .layer import linear_layers, lora_name
@@ -105,8 +105,8 @@ def merged_domain(model: Path) -> Domain | None:
     """The domain of the head that a FLUX file has in it, if its header names one."""
     if not model.is_file():
         return None
-    with open_safetensors(model) as file:
-        text = (file.metadata() or {}).get(MERGED_KEY)
+    with open_weights(model) as file:
+        text = file.metadata.get(MERGED_KEY)
     return Domain.from_json(json.loads(text)) if text else None
 
 

@@ -13,7 +13,11 @@ from makeanything.domains import Domain
 from makeanything.foreign import brief
 
 from ..data import domain_list
+from ..values import path_of
 from .layer import BLOCKS, Dropout
+
+PATTERN_CHARACTERS, REPEATS = 200, 4
+"""The most in a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.idle_heads not in ("", "cpu"):
-            raise ValueError(f"idle_heads is cpu, or not given; got {self.idle_heads!r}")
+            raise ValueError(f"idle_heads is cpu, or not given; got {brief(self.idle_heads)}")
 
     @classmethod
     def read(cls, arguments: Mapping[str, object]) -> Options:
@@ -54,7 +58,8 @@ class Options:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
                 raise ValueError(f"the network has no option '{brief(name)}': {hint}")
-        return cls(**{name: str(value).strip() for name, value in arguments.items() if value not in (None, "")})
+        given = {name: str(value).strip() for name, value in arguments.items() if value not in (None, "")}
+        return cls(**given | ({"add_to": str(path_of(given["add_to"]))} if "add_to" in given else {}))
 
     def read_domains(self) -> tuple[Domain, ...]:
         """The domains asked for.  ValueError shows how they are written."""
@@ -81,10 +86,7 @@ class Options:
 
     def select(self, names: Collection[str]) -> list[str]:
         """Those of a model's layers (BFL names) that the options choose.  ValueError when there are none."""
-        try:
-            pattern = re.compile(self.layers)
-        except re.error as error:
-            raise ValueError(f"layers={self.layers!r} is not a regular expression: {error}") from None
+        pattern = _pattern(self.layers)
         matches = [match for match in map(BLOCKS.fullmatch, names) if match]
         blocks = {
             kind: _indices(text, {int(match["index"]) for match in matches if match[1] == kind})
@@ -111,6 +113,19 @@ def plan(
         return AsymmetricLora.open(weights).domains, frozenset()
     old = AsymmetricLora.open(options.add_to).domains if options.add_to else ()
     return (*old, *options.read_domains()), frozenset(() if options.trains_a else range(len(old)))
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """The regular expression of `layers`.  Repeats of repeats take for ever, so there are none, and few in all."""
+    shown = f"layers={brief(text)} is not a regular expression that"
+    if len(text) > PATTERN_CHARACTERS or re.search(r"\)\s*[*+{]", text) or len(re.findall(r"[*+{]", text)) > REPEATS:
+        raise ValueError(
+            f"{shown} is tried: at most {PATTERN_CHARACTERS} characters, {REPEATS} repeats, and none of a group"
+        )
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{shown} can be read: {brief(str(error))}") from None
 
 
 def _flag(name: str, text: str) -> bool:
