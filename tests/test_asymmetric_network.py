@@ -523,7 +523,7 @@ def test_domains_as_text_and_as_json(tmp_path):
         ({"domains": TEXT, "rank_droput": "0.1"}, "no option 'rank_droput': did you mean rank_dropout"),
         ({"domains": TEXT, "dropout": "much"}, "dropout is a number, got 'much'"),
         ({"domains": TEXT, "train_a": "yes"}, "train_a is true or false, got 'yes'"),
-        ({"domains": TEXT, "layers": "("}, "no regular expression"),
+        ({"domains": TEXT, "layers": "("}, "is not a regular expression"),
         ({"domains": TEXT, "layers": "cross"}, "choose none of the model's 13 layers"),
         ({"domains": TEXT, "train_double_block_indices": "0-1"}, "names block 1, the model has 1"),
         ({"domains": TEXT, "train_single_block_indices": "a"}, 'blocks are "all", "none" or a list'),
