@@ -1,7 +1,7 @@
 """Everything a developer runs, in an environment that this script makes:  python run.py demo | test  [arguments]
 
     demo    runs `python -m demo` with the arguments
-    test    lints, checks types and runs pytest with the arguments
+    test    lints, checks types and scripts, and runs pytest with the arguments
 
 The environment is .venv, with the versions of requirements-dev.txt; it is brought up to date when that file changes.
 """
@@ -15,6 +15,7 @@ if sys.version_info < (3, 10):  # noqa: UP036 - older versions get this sentence
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -23,6 +24,9 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "requirements.sha256"
 REQUIREMENTS = ROOT / "requirements-dev.txt"
+
+BIOME = "@biomejs/biome@2.6.8"
+"""Formatter and linter of the scripts in web/; biome.json has its settings."""
 
 INTERRUPTED = 130
 
@@ -67,9 +71,36 @@ def test(arguments: list[str]) -> int:
     return (
         run(PYTHON, "-m", "ruff", "check")
         or run(PYTHON, "-m", "ruff", "format", "--check")
-        or run(PYTHON, "-m", "mypy")
+        or types()
+        or scripts()
         or run(PYTHON, "-m", "pytest", *arguments)
     )
+
+
+def types() -> int:
+    """mypy, for nodes/ as a part of the package that ComfyUI makes of this folder."""
+    failed = run(PYTHON, "-m", "mypy")
+    if "." in ROOT.name:
+        return failed or skipped("THE TYPES IN nodes/", f"a package's name can't have a dot, as {ROOT.name} has")
+    return failed or run(PYTHON, "-m", "mypy", "-p", f"{ROOT.name}.nodes")
+
+
+def scripts() -> int:
+    """Biome on web/, where Node is installed and npm can get Biome."""
+    # Under Windows npx is a script, which only its whole path starts.
+    npx = shutil.which("npx")
+    if npx is None:
+        return skipped("THE SCRIPTS IN web/", "Node.js is not installed")
+    # Where there is no network, retries take a minute.
+    found = subprocess.run([npx, "--yes", "--fetch-retries=0", BIOME, "--version"], capture_output=True)
+    if found.returncode != 0:
+        return skipped("THE SCRIPTS IN web/", f"npx can't get {BIOME}")
+    return run(npx, "--yes", BIOME, "check", "--error-on-warnings")
+
+
+def skipped(what: str, why: str) -> int:
+    print(f"run.py: {what} WERE NOT CHECKED: {why}", file=sys.stderr)
+    return 0
 
 
 def run(*command: str | Path) -> int:

@@ -17,9 +17,13 @@ from pathlib import Path
 
 import torch
 
+from makeanything.command_line import Parser, between, ended
+from makeanything.saving import atomic
+from training.bench import processor
+
 from . import grids, head_load, host
 from .measure import ROOT
-from .report import Table, machine, versions
+from .report import Table, versions
 
 Make = Callable[[int], Table]
 
@@ -53,10 +57,15 @@ def _full(name: str) -> Sequence[Make]:
 FULL: Mapping[str, Sequence[Make]] = {name: _full(name) for name in ("switch", "steps", "memory")}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parse(given)
+    return ended("python -m benchmarks", lambda: _measure(options, shlex.join(["python", "-m", "benchmarks", *given])))
+
+
+def _measure(options: argparse.Namespace, command: str) -> None:
     known = FULL if options.full else SMALL
-    command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
     parts = [_preamble(command)]
     for name in options.only or known:
         for make in known[name]:
@@ -64,14 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             try:
                 parts.append(str(make(options.rounds)))
             except (OSError, RuntimeError) as error:
-                sys.exit(f"{name}: {error}")
+                raise OSError(f"{name}: {error}") from error
     if not (options.only or options.full):
         parts.append(KIT.read_text(encoding="utf-8").rstrip())
     _write("\n\n".join(parts) + "\n", options.output)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=list(SMALL), metavar="TABLE", help=", ".join(SMALL))
@@ -79,12 +88,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--full", action="store_true", help="FLUX.1-dev's size, random weights, on a CUDA card of 80 GB"
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, metavar="N", help="repeats of what takes long (3); short ones get more"
+        "--rounds",
+        type=between(int, 1, 1000),
+        default=3,
+        metavar="N",
+        help="repeats of what takes long (3); short ones get more",
     )
     parser.add_argument("-o", "--output", type=Path, help="a file to write; docs/benchmarks.md when all is measured")
     options = parser.parse_args(arguments)
-    if options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, got {options.rounds}")
     if not sys.platform.startswith("linux"):
         parser.error("memory and disk are read from /proc, so the benchmarks run on Linux")
     if options.full and not torch.cuda.is_available():
@@ -93,11 +104,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--full has no table {', '.join(sorted(unknown))}; it has {', '.join(FULL)}")
     if options.output is None and not (options.only or options.full):
         options.output = ROOT / "docs" / "benchmarks.md"
+    # Measuring takes long, so what can't be written is said first.
+    if options.output and (options.output.is_dir() or not options.output.parent.is_dir()):
+        parser.error(f"{options.output} can't be written: it is a folder, or its folder is missing")
     return options
 
 
 def _preamble(command: str) -> str:
-    lines = ["# Benchmarks", f"`{command}` on {machine()}. {versions()}{_comfyui()}."]
+    lines = ["# Benchmarks", f"`{command}` on {processor()}. {versions()}{_comfyui()}."]
     if torch.cuda.is_available():
         lines.append(f"GPU: {torch.cuda.get_device_name()}.")
     return "\n\n".join(lines)
@@ -111,10 +125,10 @@ def _write(text: str, path: Path | None) -> None:
     if path is None:
         print(text)
         return
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print(path)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

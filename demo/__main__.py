@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from makeanything import pictures, serpentine
 from makeanything.animations import save_gif
 from makeanything.asymmetric_lora import Choice
+from makeanything.command_line import Parser, between, ended
 from makeanything.contact_sheet import contact_sheet
 from makeanything.domains import Domain, find
 from makeanything.saving import make_folder
@@ -29,6 +29,8 @@ from .scenes import domains, style
 SMALL, ENLARGE = 96, 3
 """Frames of up to so many pixels are shown at so many times their size."""
 FPS = 3.0
+NAME = 60
+"""Characters of a folder's name at most."""
 HOLD = 1.5
 """Seconds that the finished picture stays."""
 
@@ -54,38 +56,56 @@ class Work:
     grids: int = 1
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Options:
+    """What is asked for on the command line; None where nothing is said."""
+
+    prompt: str | None
+    domain: str | None
+    frames: int
+    image: Path | None
+    style: float
+    grid: Path | None
+    seed: int
+    out: Path
+
+
+def main() -> int:
+    """Draw what is asked for; the exit code."""
     options = _parse()
-    try:
+
+    def run() -> None:
         written = demonstrate(options)
-    except (ValueError, OSError) as error:
-        sys.exit(f"demo: {error}")
-    except KeyboardInterrupt:
-        sys.exit("demo: stopped; what was finished is kept")
-    print(f"\nOpen {written.resolve()} in a browser.")
+        print(f"\nOpen {written.resolve()} in a browser.")
+
+    return ended("demo", run)
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python run.py demo", description=__doc__)
+def _parse() -> Options:
+    parser = Parser(prog="python run.py demo", description=__doc__)
     parser.add_argument("--prompt", help='what is made, for example "a small purple cat"; needs --domain or --image')
     parser.add_argument("--domain", help=f"how it is made: {', '.join(d.name for d in heads(9).domains)}")
     parser.add_argument("--frames", type=int, choices=(4, 9), default=9, help="frames of a sequence (default 9)")
-    parser.add_argument("--image", type=Path, help="a picture whose making is drawn (ReCraft)")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--image", type=Path, help="a picture whose making is drawn (ReCraft)")
+    given.add_argument("--grid", type=Path, help="only take this grid apart, with --frames as it was drawn")
     parser.add_argument(
-        "--style", type=float, default=0.0, help="strength of the parchment style LoRA (default 0, try 1)"
+        "--style",
+        type=between(float, -100, 100),
+        default=0.0,
+        help="strength of the parchment style LoRA (default 0, try 1)",
     )
-    parser.add_argument("--grid", type=Path, help="only take this grid apart, with --frames as it was drawn")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=between(int, 0, 2**63), default=1)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write to (default out/demo)")
-    options = parser.parse_args()
+    options = Options(**vars(parser.parse_args()))
     if options.prompt and not (options.domain or options.image):
         parser.error("--prompt says what is made; say with --domain how")
     return options
 
 
-def demonstrate(options: argparse.Namespace) -> Path:
+def demonstrate(options: Options) -> Path:
     """Draw everything asked for, with progress; the path of the page."""
-    works = [_from_file(options)] if options.grid else list(_works(Nano(), options))
+    works = [_from_file(options.grid, Layout.of(options.frames))] if options.grid else list(_works(Nano(), options))
     pieces = []
     with tqdm(total=sum(work.grids for work in works) * STEPS, unit="step", dynamic_ncols=True) as bar:
         for work in works:
@@ -96,7 +116,7 @@ def demonstrate(options: argparse.Namespace) -> Path:
     return options.out / "index.html"
 
 
-def _works(nano: Nano, options: argparse.Namespace) -> Iterator[Work]:
+def _works(nano: Nano, options: Options) -> Iterator[Work]:
     known = heads(options.frames).domains
 
     def named(name: str) -> Domain:
@@ -118,12 +138,12 @@ def _works(nano: Nano, options: argparse.Namespace) -> Iterator[Work]:
         yield _longer(nano, (named("Line drawing"), named("Colouring")), "a big blue cat", options)
 
 
-def _from_file(options: argparse.Namespace) -> Work:
-    layout, grid = Layout.of(options.frames), pictures.read(options.grid)[None]
-    return Work(options.grid.stem, f"a {layout} grid", layout, lambda on_step: [grid], grids=0)
+def _from_file(path: Path, layout: Layout) -> Work:
+    grid = pictures.read(path)[None]
+    return Work(path.stem, f"a {layout} grid", layout, lambda on_step: [grid], grids=0)
 
 
-def _from_text(nano: Nano, domain: Domain, caption: str, options: argparse.Namespace) -> Work:
+def _from_text(nano: Nano, domain: Domain, caption: str, options: Options) -> Work:
     prompt = domain.write_prompt(caption)
     if options.style:
         prompt = f"{prompt}, {style.PHRASE}"
@@ -134,19 +154,19 @@ def _from_text(nano: Nano, domain: Domain, caption: str, options: argparse.Names
     return Work(f"{domain.name}: {caption}", prompt, domain.layout, draw)
 
 
-def _in_style(nano: Nano, domain: Domain, caption: str, options: argparse.Namespace) -> Work:
+def _in_style(nano: Nano, domain: Domain, caption: str, options: Options) -> Work:
     """A style LoRA, trained on no process, stacked on a head."""
-    work = _from_text(nano, domain, caption, argparse.Namespace(**{**vars(options), "style": 1.0}))
+    work = _from_text(nano, domain, caption, replace(options, style=1.0))
     return replace(work, title=f"With a style LoRA: {caption}")
 
 
-def _from_drawing(nano: Nano, domain: Domain, caption: str, options: argparse.Namespace) -> Work:
+def _from_drawing(nano: Nano, domain: Domain, caption: str, options: Options) -> Work:
     scene = domains.read_scene(domain.name, caption, options.seed)
     picture = domains.finished(scene, GRID // domain.layout.cols)
     return _from_picture(nano, domain, caption, torch.from_numpy(picture).float() / 255, options)
 
 
-def _from_picture(nano: Nano, domain: Domain, caption: str, picture: Tensor, options: argparse.Namespace) -> Work:
+def _from_picture(nano: Nano, domain: Domain, caption: str, picture: Tensor, options: Options) -> Work:
     prompt = domain.write_prompt(caption)
     held = {domain.layout.tail: picture}
 
@@ -156,7 +176,7 @@ def _from_picture(nano: Nano, domain: Domain, caption: str, picture: Tensor, opt
     return Work(f"From a picture (ReCraft): {caption}", prompt, domain.layout, draw)
 
 
-def _mix(nano: Nano, both: tuple[Domain, Domain], caption: str, options: argparse.Namespace) -> Work:
+def _mix(nano: Nano, both: tuple[Domain, Domain], caption: str, options: Options) -> Work:
     choice: Choice = {domain.name: 0.5 for domain in both}
     prompt = both[0].write_prompt(caption)
 
@@ -166,7 +186,7 @@ def _mix(nano: Nano, both: tuple[Domain, Domain], caption: str, options: argpars
     return Work(f"Half {both[0].name}, half {both[1].name}: {caption}", prompt, both[0].layout, draw)
 
 
-def _longer(nano: Nano, both: tuple[Domain, Domain], caption: str, options: argparse.Namespace) -> Work:
+def _longer(nano: Nano, both: tuple[Domain, Domain], caption: str, options: Options) -> Work:
     """Two processes in one sequence: the first frame of the later grid is held as the tail of the grid before it."""
     before, after = both
 
@@ -182,7 +202,7 @@ def _longer(nano: Nano, both: tuple[Domain, Domain], caption: str, options: argp
 
 def _save(work: Work, grids: list[Tensor], out: Path) -> page.Piece:
     """Save the grid, its frames, the animation and the contact sheet."""
-    name = re.sub(r"\W+", "-", work.title.lower()).strip("-")
+    name = re.sub(r"\W+", "-", work.title.lower()).strip("-")[:NAME]
     folder = out / name
     make_folder(folder)
     last, *earlier = (serpentine.split_trimmed(grid, work.layout)[0] for grid in grids)
@@ -206,4 +226,4 @@ def _enlarged(frames: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

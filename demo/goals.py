@@ -6,7 +6,8 @@ them.  Drawing is quick on a GPU and judging needs none: `--draw` and `--judge` 
 
 from __future__ import annotations
 
-import argparse
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from makeanything.saving import atomic
+from makeanything.command_line import Parser, ended
+from makeanything.saving import atomic, make_folder
 from makeanything.serpentine import Layout
 
 from .nano import GRID, heads, load_autoencoder, load_flux
@@ -55,7 +57,7 @@ def scenes(held_out: bool) -> list[Scene]:
 
 def draw(out: Path) -> None:
     """Draw every set with the files of models/."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for title, (frames, held_out) in SETS.items():
         flux = load_flux()
         drawn = Studio().draw(flux, scenes(held_out), SEED, attach_heads(flux, frames), layout=Layout.of(frames))
@@ -67,8 +69,7 @@ def judged(out: Path) -> Iterator[tuple[str, dict[str, float]]]:
     """(title, scores) of every set, and of the true sequences of the 9-frame ones."""
     for title, (frames, held_out) in SETS.items():
         asked = scenes(held_out)
-        with np.load(_file(out, title)) as file:
-            yield title, score(file["frames"], asked)
+        yield title, score(_drawn(_file(out, title)), asked)
         if frames == 9:
             true = np.stack([domains.draw(scene, frames, GRID // 3) for scene in asked])
             yield f"true sequences of {title}", score(true, asked)
@@ -90,30 +91,43 @@ def reconstruction() -> dict[str, float]:
     return {"psnr": float(np.mean(psnr)), "gradient error": float(np.mean(gradients))}
 
 
-def _slopes(picture: np.ndarray) -> np.ndarray:
-    """Differences of neighbouring pixels of (1, s, s, 3), down and across."""
-    return np.concatenate([np.diff(picture[0].astype(float), axis=axis).ravel() for axis in (0, 1)])
+def _drawn(path: Path) -> np.ndarray:
+    """The frames that `draw` wrote to a file."""
+    if not path.is_file():
+        raise ValueError(f"there is no {path}; draw first: python -m demo.goals --draw --out {path.parent}")
+    try:
+        with path.open("rb") as raw, np.load(raw) as file:
+            frames: np.ndarray = file["frames"]
+            return frames
+    except (EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        raise ValueError(f"{path} does not hold what demo.goals draws; remove it and draw again") from None
 
 
 def _file(out: Path, title: str) -> Path:
     return out / f"{title.replace(', ', '_').replace(' ', '_')}.npz"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m demo.goals", description=__doc__)
+def main() -> int:
+    """Draw, judge, or both; the exit code."""
+    parser = Parser(prog="python -m demo.goals", description=__doc__)
     parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons")
     parser.add_argument("--out", type=Path, default=Path("runs/goals"), help="folder of what is drawn")
-    parser.add_argument("--draw", action="store_true", help="only draw")
-    parser.add_argument("--judge", action="store_true", help="only judge what was drawn")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--draw", action="store_true", help="only draw")
+    only.add_argument("--judge", action="store_true", help="only judge what was drawn")
     options = parser.parse_args()
-    subjects.use(*([options.icons] if options.icons else []))
-    if not options.judge:
-        draw(options.out)
-    if not options.draw:
-        for title, scores in judged(options.out):
-            print(title, {name: round(value, 3) for name, value in scores.items()})
-        print("autoencoder", reconstruction())
+
+    def run() -> None:
+        subjects.use(*([options.icons] if options.icons else []))
+        if not options.judge:
+            draw(options.out)
+        if not options.draw:
+            for title, scores in judged(options.out):
+                print(title, {name: round(value, 3) for name, value in scores.items()})
+            print("autoencoder", reconstruction())
+
+    return ended(parser.prog, run)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from torch import Tensor
 from makeanything import serpentine
 from makeanything.animations import save_webp
 from makeanything.asymmetric_lora import Choice
+from makeanything.command_line import Parser, ended
 from makeanything.contact_sheet import contact_sheet
 from makeanything.domains import find
 from makeanything.pictures import to_bytes
+from makeanything.saving import atomic, make_folder
 from makeanything.sequence import timeline
 from makeanything.serpentine import Layout
 
@@ -34,10 +37,11 @@ PAPER, DARK, MARK = (255, 255, 255), (70, 70, 78), (214, 48, 60)
 
 def write(folder: Path = FOLDER) -> None:
     """Write every picture: the still ones, and one animation."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     drawer = Drawer()
     for name, image in stills(drawer):
-        image.save(folder / f"{name}.webp", quality=85, method=6)
+        with atomic(folder / f"{name}.webp") as temporary:
+            image.save(temporary, "WEBP", quality=85, method=6)
     cat = serpentine.split_trimmed(drawer.grid("Line drawing", "a big teal cat"), Layout.of(9))[0]
     played = timeline(_doubled(cat), fps=3.0, hold_last=1.0, crossfade=0.5)
     save_webp(played.frames, folder / "timeline.webp", played.fps, quality=50)
@@ -131,5 +135,12 @@ def _page(*placed: tuple[Image.Image, tuple[int, int]]) -> Image.Image:
     return page
 
 
+def main() -> int:
+    """Draw; the exit code."""
+    parser = Parser(prog="python -m demo.help_pictures", description=__doc__)
+    parser.parse_args()
+    return ended(parser.prog, write)
+
+
 if __name__ == "__main__":
-    write()
+    sys.exit(main())

@@ -11,12 +11,13 @@ from torch import Tensor
 from makeanything import recraft
 from makeanything.asymmetric_lora import AsymmetricLora, Choice
 from makeanything.domains import Domain
+from makeanything.drawn import Drawn
 from makeanything.files import open_safetensors
 from makeanything.reference import flow
 from makeanything.reference.autoencoder import Autoencoder
 from makeanything.reference.flux import Flux
 from makeanything.reference.merge import merge
-from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT
+from makeanything.serpentine import LATENT_CHANNELS, PIXELS_PER_LATENT, Layout
 from makeanything.text_encoder import TextEncoder
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -33,6 +34,11 @@ STEPS = 20
 CFG = 2.0
 GUIDANCE = 3.5
 """What ComfyUI sends a FLUX unless told otherwise; FLUX-nano does not mind which."""
+
+
+def drawn(layout: Layout) -> Drawn:
+    """How FLUX-nano's heads are drawn."""
+    return Drawn(cell=GRID // layout.cols, recraft_guidance=GUIDANCE, shift_by_grid=False)
 
 
 def heads_file(frames: int) -> str:

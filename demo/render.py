@@ -5,13 +5,14 @@ Each sequence is a folder of pictures, with what is made in its caption.txt, as 
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from makeanything.command_line import Parser, between, ended
 from makeanything.saving import atomic
 
 from .scenes import domains, subjects
@@ -41,22 +42,26 @@ def render(folder: Path, process: str, count: int, frames: int, size: int, seed:
             temporary.write_text(scene.caption, encoding="utf-8")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m demo.render", description=__doc__)
+def main() -> int:
+    """Render; the exit code."""
+    parser = Parser(prog="python -m demo.render", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the sequences go")
     parser.add_argument("--icons", type=Path, metavar="PACKAGE", help="the unpacked package of icons")
     parser.add_argument("--domain", default="Emoji", help=", ".join(process.name for process in domains.PROCESSES))
-    parser.add_argument("--count", type=int, default=50, help="sequences (default 50)")
-    parser.add_argument("--frames", type=int, default=9, help="frames of a sequence (default 9)")
-    parser.add_argument("--size", type=int, default=352, help="edge of a frame in pixels (default 352)")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=between(int, 1, 10**6), default=50, help="sequences (default 50)")
+    parser.add_argument("--frames", type=between(int, 1, 1000), default=9, help="frames of a sequence (default 9)")
+    parser.add_argument(
+        "--size", type=between(int, 16, 4096), default=352, help="edge of a frame in pixels (default 352)"
+    )
+    parser.add_argument("--seed", type=between(int, 0, 2**63), default=1)
     options = parser.parse_args()
-    try:
+
+    def run() -> None:
         subjects.use(*([options.icons] if options.icons else []))
         render(options.folder, options.domain, options.count, options.frames, options.size, options.seed)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
+
+    return ended(parser.prog, run)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from makeanything import serpentine
+from makeanything.command_line import Parser, ended
 from makeanything.pictures import to_bytes
 from makeanything.saving import atomic, make_folder
 
@@ -67,5 +69,12 @@ def compose(rows: list[tuple[str, Tensor, bool]]) -> Image.Image:
     return page
 
 
+def main() -> int:
+    """Draw; the exit code."""
+    parser = Parser(prog="python -m demo.top_picture", description=__doc__)
+    parser.parse_args()
+    return ended(parser.prog, write)
+
+
 if __name__ == "__main__":
-    write()
+    sys.exit(main())

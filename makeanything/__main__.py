@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from . import asymmetric_lora, pictures, serpentine
 from .asymmetric_lora import AsymmetricLora
+from .command_line import Parser, ended
+from .file_names import problem_of
+from .foreign import brief
 from .pictures import digits
-from .saving import make_folder
+from .saving import make_folder, many
 from .serpentine import Layout
 from .weights_file import open_weights
 
@@ -26,27 +29,14 @@ EXAMPLES = """examples:
   python -m makeanything split grid.png --frames 9 -o frames
   python -m makeanything compose frames -o grid.png
 """
-WRONG = 2
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(WRONG, f"{self.prog}: {message} (--help shows how)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0, or 2 with one line on stderr when its input is wrong."""
+    """Run a command; its exit code (see command_line)."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    try:
-        options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog} {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return WRONG
-    return 0
+    return ended(f"{parser.prog} {options.command}", lambda: options.run(options))
 
 
 def _parser() -> Parser:
@@ -104,7 +94,7 @@ def _add_layout(command: argparse.ArgumentParser, required: bool) -> None:
 def _layout(text: str) -> Layout:
     match = re.fullmatch(r"(\d+)[xX*](\d+)", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"a layout is rows x columns, such as 3x3, got {text!r}")
+        raise argparse.ArgumentTypeError(f"a layout is rows x columns, such as 3x3, got '{brief(text)}'")
     try:
         return Layout(int(match[1]), int(match[2]))
     except ValueError as error:
@@ -144,11 +134,14 @@ def _split(options: argparse.Namespace) -> None:
     frames = split(pictures.read(options.grid)[None], layout)[0]
     if options.output.exists() and not options.output.is_dir():
         raise ValueError(f"{options.output} is a file; the frames need a folder")
+    if not options.output.exists():
+        _check_name(options.output)
     paths = [options.output / f"{number:0{digits(layout.frames)}}.png" for number in range(1, layout.frames + 1)]
     _check_free(paths, options.force)
     make_folder(options.output)
-    for path, frame in zip(paths, frames, strict=True):
-        pictures.save_png(frame, path)
+    with many(options.output):
+        for path, frame in zip(paths, frames, strict=True):
+            pictures.save_png(frame, path)
     print(f"{options.output}: {layout.frames} frames of {_size(frames[0])} pixels")
 
 
@@ -179,11 +172,18 @@ def _check_output(options: argparse.Namespace, suffix: str, inputs: Sequence[Pat
     path = options.output
     if path.suffix.lower() != suffix:
         raise ValueError(f"the result is a {suffix[1:]} file; {path} does not end in {suffix}")
+    _check_name(path)
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}")
-    if path.resolve() in [file.resolve() for file in inputs]:
+    # Not Path.resolve, which raises RuntimeError for a link that leads to itself.
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
         raise ValueError(f"{path} is an input, whose heads would be lost; write the result to another file")
     _check_free([path], options.force)
+
+
+def _check_name(path: Path) -> None:
+    if problem := problem_of(path.name):
+        raise ValueError(f"{path} can't be written: {problem}")
 
 
 def _check_free(paths: Sequence[Path], force: bool) -> None:

@@ -26,7 +26,7 @@ from .foreign import brief, finite
 from .lora_header import DOMAINS_KEY, Layer, check_names, parse, read_domains, read_layers
 from .saving import save_safetensors
 from .steps import Step, go_on
-from .weights_file import WeightsFile, changed, open_weights, refuse_nan
+from .weights_file import WeightsFile, changed, open_weights, refuse_nan, same
 
 Choice = str | int | Mapping[str, float]
 """A domain by name, by number (from 1), or names with weights."""
@@ -195,6 +195,6 @@ def _merge_heads(state: dict[str, Tensor], lora: AsymmetricLora, offset: int, fi
         head = parse(key)[1]
         if head is not None:
             state[key.replace(f".lora_ups.{head}.", f".lora_ups.{head + offset}.")] = tensor
-        elif not torch.equal(state.setdefault(key, tensor), tensor):
+        elif not same(state.setdefault(key, tensor), tensor):
             problem = f"{lora.name} does not share A with {first.name} ({key} differs); heads only fit the A they were"
             raise ValueError(f"{problem} trained with. Extract them as ordinary LoRAs instead.")

@@ -6,12 +6,15 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .drawn import FLUX_DEV, Drawn
 from .foreign import brief, kind, name_list
 from .serpentine import Layout
 
 SUBJECT = "{subject}"
+DRAWN = "drawn"
+"""Entry of a domain's JSON: how it is drawn, where that is not as FLUX.1-dev."""
 
 NAME_CHARACTERS = 100
 PROMPT_CHARACTERS = 10_000
@@ -28,12 +31,18 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,9}")
 class Domain:
     """A kind of making-of sequence: a name for people, the grid it is drawn in, and its prompt form.
 
-    `prompt` is the sentence the head was trained on, with `{subject}` where the subject goes.
+    `prompt` is the sentence the head was trained on, with `{subject}` where the subject goes; `drawn`: see Drawn.
     """
 
     name: str
     layout: Layout
     prompt: str
+    drawn: Drawn = FLUX_DEV
+
+    @property
+    def cell(self) -> int:
+        """Edge of a frame in pixels, as the head was trained."""
+        return self.drawn.cell or self.layout.standard_cell
 
     def __post_init__(self) -> None:
         # A number would stand for a position.
@@ -67,11 +76,13 @@ class Domain:
         return ", ".join([prompt, *(f"step {n}: {line}" for n, line in enumerate(lines, 1) if line)])
 
     def to_json(self) -> dict[str, object]:
-        return {"name": self.name, "rows": self.layout.rows, "cols": self.layout.cols, "prompt": self.prompt}
+        layout = {"rows": self.layout.rows, "cols": self.layout.cols}
+        drawn = {DRAWN: found} if (found := self.drawn.to_json()) else {}
+        return {"name": self.name, **layout, "prompt": self.prompt, **drawn}
 
     @classmethod
-    def from_json(cls, data: object) -> Domain:
-        """Read what `to_json` wrote; a ValueError says what is wrong with it."""
+    def from_json(cls, data: object, unsaid: Drawn = FLUX_DEV) -> Domain:
+        """Read what `to_json` wrote; a ValueError says what is wrong with it.  `unsaid`: how, where it does not say."""
         if not isinstance(data, dict):
             raise ValueError(f"a domain is described by a JSON object, got {kind(data)}")
         try:
@@ -85,7 +96,7 @@ class Domain:
             raise ValueError(
                 f"the grid of domain '{brief(name)}' must have at least one row and one column, at most {MOST_CELLS}"
             )
-        return cls(name, Layout(rows, cols), prompt)
+        return cls(name, Layout(rows, cols), prompt, Drawn.from_json(data[DRAWN]) if DRAWN in data else unsaid)
 
 
 def prompt_form(layout: Layout, process: str) -> str:
@@ -121,9 +132,12 @@ _RELEASED = (
 DOMAINS: tuple[Domain, ...] = tuple(Domain.of(*row) for row in _RELEASED)
 """All 21, each in the layout it is known for."""
 
+_MASKED = Drawn(padding=False)
+"""The released heads were trained with T5's padding masked."""
+
 RELEASED_BY_HEADS: dict[int, tuple[Domain, ...]] = {
-    10: DOMAINS[:10],
-    21: tuple(Domain.of(name, 4, process) for name, _, process in _RELEASED),
+    10: tuple(replace(domain, drawn=_MASKED) for domain in DOMAINS[:10]),
+    21: tuple(replace(Domain.of(name, 4, process), drawn=_MASKED) for name, _, process in _RELEASED),
 }
 """Number of heads -> domains, for the released files, which carry no metadata (9 frames: 10 heads; 4 frames: 21)."""
 

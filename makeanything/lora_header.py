@@ -9,11 +9,16 @@ from dataclasses import dataclass
 
 from . import domains
 from .domains import Domain
+from .drawn import Drawn
 from .foreign import ECHO, brief, kind, name_list, parse_json
 from .serpentine import Layout
 
 DOMAINS_KEY = "makeanything_domains"
 """Header entry: a JSON list with one domain per head, in the order of the heads."""
+
+MASK_KEY = "ss_apply_t5_attn_mask"
+"""Header entry of sd-scripts: whether T5's padding was masked in training.  Its other entries are settings of training
+alone, such as a guidance of 1, with which nobody draws."""
 
 HEADS = 1000
 HEADER_DEPTH = 4
@@ -92,8 +97,10 @@ def _kind(keys: Iterable[str]) -> str:
 
 def read_domains(metadata: Mapping[str, str], heads: int) -> tuple[Domain, ...]:
     """Domains of the heads: from the header, else the released files' tables by head count, else "Head N"."""
+    # Files of version 0.1 do not say it themselves.
+    unsaid = Drawn(padding=metadata.get(MASK_KEY) != "True")
     if DOMAINS_KEY not in metadata:
-        unnamed = tuple(Domain(f"Head {n}", Layout.of(9), domains.SUBJECT) for n in range(1, heads + 1))
+        unnamed = tuple(Domain(f"Head {n}", Layout.of(9), domains.SUBJECT, unsaid) for n in range(1, heads + 1))
         return domains.RELEASED_BY_HEADS.get(heads, unnamed)
     try:
         entries = parse_json(metadata[DOMAINS_KEY], HEADER_DEPTH, 16 * HEADS)
@@ -103,7 +110,7 @@ def read_domains(metadata: Mapping[str, str], heads: int) -> tuple[Domain, ...]:
         raise ValueError(f"the header's {DOMAINS_KEY} is no JSON list but {kind(entries)}")
     if len(entries) != heads:
         raise ValueError(f"the header names {len(entries)} domains, the file has {heads} heads")
-    known = tuple(Domain.from_json(entry) for entry in entries)
+    known = tuple(Domain.from_json(entry, unsaid) for entry in entries)
     check_names(known)
     return known
 

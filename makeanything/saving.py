@@ -29,22 +29,20 @@ DAY = 24 * 60 * 60
 """Seconds after which nobody is still writing a file; more than the clocks of two computers differ by."""
 
 _OURS = re.compile(re.escape(MARK) + r"[0-9a-f]{32}(\.\w+)?")
-_LISTED = (".safetensors", ".sft")
-"""Hosts list these as models, hidden or not."""
+_LISTED = (".safetensors", ".sft")  # Hosts list these as models, hidden or not.
 _REASONS = {
     errno.ENOSPC: "the disk is full; make room, or save elsewhere",
     errno.EDQUOT: "no more may be written to this disk; make room, or save elsewhere",
     errno.EFBIG: "the disk takes no file of this size; save elsewhere",
     errno.EROFS: "the disk is read-only; save elsewhere",
-    errno.EACCES: "its folder or a file of this name is protected; save elsewhere",
-    errno.EPERM: "its folder or a file of this name is protected; save elsewhere",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "its folder or a file of this name is protected; save elsewhere"),
     errno.ENOENT: "its folder is gone",
     errno.ENOTDIR: "its folder is a file",
+    errno.EISDIR: "a folder has this name; move it",
     errno.EEXIST: "something else has this name",
     errno.ENAMETOOLONG: "its name is too long",
 }
-_busy: Counter[Path] = Counter()
-"""How many sets of files are being saved in a folder, which was swept when each of them began."""
+_busy: Counter[Path] = Counter()  # How many sets of files are being saved in a folder, each swept when it began.
 
 
 class NotSavedError(OSError):
@@ -125,20 +123,29 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
+def many(folder: Path) -> Iterator[None]:
+    """Around the saving of many files in a folder, which is looked through for leftovers once."""
+    sweep(folder)
+    _busy[folder] += 1
+    try:
+        yield
+    finally:
+        _busy[folder] -= 1
+
+
+@contextmanager
 def numbered(folder: Path, name: str, number: int = 1) -> Iterator[Path]:
     """Reserve a number for files NAME_NUMBER_..., from `number` on the first that none has; gives FOLDER/NAME_NUMBER.
 
     While this lasts no other process gets the number.  Where capitals alone tell names apart, they share numbers.
     """
-    with saving(folder / name):
-        sweep(folder)
-        start, reservation = _reserve(folder, name, number)
-    _busy[folder] += 1
-    try:
-        yield start
-    finally:
-        _busy[folder] -= 1
-        reservation.unlink(missing_ok=True)
+    with many(folder):
+        with saving(folder / name):
+            start, reservation = _reserve(folder, name, number)
+        try:
+            yield start
+        finally:
+            reservation.unlink(missing_ok=True)
 
 
 def _reserve(folder: Path, name: str, number: int) -> tuple[Path, Path]:
@@ -162,14 +169,12 @@ def _create(folder: Path, start: str) -> Path | None:
     """
     today = int(time.time() // DAY)
     mine, *others = (folder / unfinished(key=f"{start} {day}") for day in (today, today - 1, today + 1))
-    try:
+    with suppress(FileExistsError):
         mine.touch(exist_ok=False)
-    except FileExistsError:
-        return None
-    if any(other.exists() for other in others):
+        if not any(other.exists() for other in others):
+            return mine
         mine.unlink()
-        return None
-    return mine
+    return None
 
 
 def _names(folder: Path) -> list[str]:
@@ -184,11 +189,10 @@ def save_safetensors(
     tensors: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Save tensors atomically, with text metadata in the header."""
-    path = Path(path)
     # safetensors has a temporary file of its own, in the same folder.
-    with saving(path), folder_beside(path) as folder:
+    with saving(path), folder_beside(Path(path)) as folder:
         temporary = folder / "weights.tmp"
-        # It lets nobody but its user read what it writes; models are for all that other files are for.
+        # safetensors gives its file to its user alone; a model is for everyone who may read other new files.
         temporary.touch()
         mode = temporary.stat().st_mode
         save_file({key: t.detach().contiguous() for key, t in tensors.items()}, temporary, dict(metadata or {}))

@@ -74,6 +74,11 @@ def refuse_nan(name: str, tensors: Mapping[str, Tensor], step: Step = go_on) -> 
             raise ValueError(f"{name}: {brief(key)} holds NaN or infinite values; its training broke down")
 
 
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same to the bit, NaN and fp8, which torch does not compare, too."""
+    return (a.dtype, a.shape) == (b.dtype, b.shape) and torch.equal(*(t.flatten().view(torch.uint8) for t in (a, b)))
+
+
 def changed(name: str) -> str:
     return f"{name} changed while it was read; if it is still being downloaded, run this again when it is whole"
 

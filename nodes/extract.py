@@ -9,7 +9,6 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import folder_paths
-import torch
 from comfy_api.latest import io, ui
 from server import PromptServer
 from torch import Tensor
@@ -18,7 +17,7 @@ from ..makeanything import file_names
 from ..makeanything.asymmetric_lora import AsymmetricLora, extract
 from ..makeanything.foreign import brief
 from ..makeanything.saving import make_folder
-from ..makeanything.weights_file import names_heads, open_weights
+from ..makeanything.weights_file import names_heads, open_weights, same
 from .inputs import CATEGORY, domain_input, heads_input
 from .model.catalog import (
     LORAS,
@@ -121,15 +120,10 @@ def _holds(path: Path, wanted: Mapping[str, Tensor]) -> bool:
     try:
         with open_weights(path) as file:
             return file.entries.keys() == wanted.keys() and all(
-                _same(file.read([key])[key], tensor) for key, tensor in wanted.items()
+                same(file.read([key])[key], tensor) for key, tensor in wanted.items()
             )
     except (OSError, ValueError):
         return False
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    # As bytes, since torch compares no fp8.
-    return (a.dtype, a.shape) == (b.dtype, b.shape) and torch.equal(*(t.flatten().view(torch.uint8) for t in (a, b)))
 
 
 def lora_name(text: str) -> Path:

@@ -50,17 +50,21 @@ class HeadNode(io.ComfyNode):
     """What the nodes that choose from a heads file share."""
 
     @classmethod
-    def validate_inputs(cls, heads: str, domain: str) -> bool:
-        """Names both, so that execute explains a value that is no longer offered, not the host's list check."""
-        return True
-
-    @classmethod
     def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
         """A replaced file runs the node again.  The host leaves out what is wired in."""
         return stamp(heads)
 
 
-class LoadFluxWithDomain(HeadNode):
+class OneHeadNode(HeadNode):
+    """What the nodes with one domain share."""
+
+    @classmethod
+    def validate_inputs(cls, heads: str, domain: str) -> bool:
+        """Names both, so that execute explains a value that is no longer offered, not the host's list check."""
+        return True
+
+
+class LoadFluxWithDomain(OneHeadNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         files = heads_files()
@@ -104,7 +108,7 @@ class LoadFluxWithDomain(HeadNode):
         return io.NodeOutput(head.out(0), head.out(1), expand=graph.finalize())
 
 
-class ApplyDomainHead(HeadNode):
+class ApplyDomainHead(OneHeadNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         files = heads_files()

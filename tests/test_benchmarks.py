@@ -68,7 +68,7 @@ def test_all_ways_give_the_same_frames_and_grids(what):
         assert (found - wanted).abs().max() <= (0.5001 / 255 if "Pillow" in case else 0)
 
 
-@pytest.mark.parametrize("case", [case for case in grids.CASES if case not in ("split", "compose")])
+@pytest.mark.parametrize("case", grids.CASES)
 def test_every_case_of_the_grids_runs(case):
     assert grids.run(case, 1, 48, 1).seconds > 0
 
@@ -131,9 +131,11 @@ def test_tables_and_verdicts():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["--rounds", "0"], "--rounds: needed a whole number from 1 to 1000, got '0'"),
         (["--full"], "--full needs a CUDA card"),
         (["--only", "nothing"], "invalid choice"),
+        (["--only", "load", "-o", "no/such/folder.md"], "can't be written"),
+        (["--only", "load", "-o", "."], "can't be written"),
     ],
 )
 def test_wrong_arguments(monkeypatch, capsys, arguments, message):

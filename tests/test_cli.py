@@ -1,6 +1,7 @@
 """The command line, called as people call it; and once as a process."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from makeanything.__main__ import main
 from makeanything.domains import Domain
 from makeanything.lora_header import DOMAINS_KEY
 from makeanything.serpentine import Layout, compose, split, trimmed_boxes
+from tests import draw_grids
 
 ROOT = Path(__file__).resolve().parents[1]
-GRIDS = ROOT.parent / "shared/data/grids"
 LAYER = "lora_unet_double_blocks_0_img_attn_qkv"
 
 
@@ -184,15 +185,9 @@ class TestSplit:
         run("split", grid, "--layout", "2x3", "-o", out, "--force")
         assert len(list(out.iterdir())) == 6
 
-    @pytest.mark.parametrize(
-        "name",
-        ["claytoys.4", "emoji.4", "icon.9", "lego.9", "oilpainting.4", "portrait.9", "sketch.9", "woodsculpture.4"],
-    )
-    def test_real_grids(self, tmp_path, name):
-        path = GRIDS / f"{name}.png"
-        if not path.is_file():
-            pytest.skip(f"NOT TESTED on a real grid: {path} is absent")
-        frames = name.split(".")[1]
+    @pytest.mark.parametrize("path", draw_grids.paths(), ids=lambda path: path.name)
+    def test_real_grids(self, tmp_path, path):
+        frames = path.name.split(".")[1]
         run("split", path, "--frames", frames, "-o", tmp_path / "frames")
         grid, layout = pictures.read(path), Layout.of(int(frames))
         names = sorted(found.name for found in (tmp_path / "frames").iterdir())
@@ -247,6 +242,52 @@ class TestCompose:
         assert out.read_bytes() == b"mine"
         run("compose", tmp_path / "in", "-o", out, "--force")
         assert pictures.read(out).shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["con", "a\nb", ".makeanything-x", "x" * 240, "a\udcff"])
+def test_names_that_some_system_can_not_have(weights, tmp_path, fails, name):
+    assert "can't be written: " in fails("extract", weights, "--domain", "1", "-o", tmp_path / f"{name}.safetensors")
+    Image.new("RGB", (6, 6)).save(tmp_path / "grid.png")
+    assert "can't be written: " in fails("split", tmp_path / "grid.png", "--frames", "9", "-o", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.png", weights.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_that_leads_to_itself_is_no_traceback(weights, tmp_path):
+    (tmp_path / "loop.safetensors").symlink_to("loop.safetensors")
+    run("extract", weights, "--domain", "1", "-o", tmp_path / "loop.safetensors", "--force")
+    assert len(load_file(tmp_path / "loop.safetensors")) == 3
+
+
+def test_ctrl_c_ends_in_a_line(tmp_path, monkeypatch, capsys):
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    Image.new("RGB", (6, 6)).save(tmp_path / "grid.png")
+    monkeypatch.setattr(pictures, "save_png", stop)
+    assert main(["split", str(tmp_path / "grid.png"), "--frames", "9", "-o", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "python -m makeanything split: stopped; what was finished is kept\n"
+
+
+def test_a_folder_is_looked_through_for_leftovers_once(tmp_path, monkeypatch):
+    """Looking before each of 36,864 frames took longer than a minute."""
+    looks, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: looks.append(folder) or scandir(folder))
+    Image.new("RGB", (64, 64)).save(tmp_path / "grid.png")
+    run("split", tmp_path / "grid.png", "--layout", "8x8", "-o", tmp_path / "out")
+    assert looks.count(tmp_path / "out") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_fp8_heads_are_joined(tmp_path, dtype):
+    """torch compares no fp8."""
+    for name, seed in (("LEGO", 1), ("Cook", 2)):
+        tensors, header = heads(name, seed=seed)
+        kept = {key: t if key.endswith("alpha") else t.to(dtype) for key, t in tensors.items()}
+        kept[f"{LAYER}.lora_down.weight"] = torch.ones(2, 5).to(dtype)
+        save_file(kept, tmp_path / f"{name}.safetensors", header)
+    run("join", tmp_path / "LEGO.safetensors", tmp_path / "Cook.safetensors", "-o", tmp_path / "both.safetensors")
+    assert load_file(tmp_path / "both.safetensors")[f"{LAYER}.lora_ups.1.weight"].dtype == dtype
 
 
 def test_no_command(fails):

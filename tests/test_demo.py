@@ -19,7 +19,7 @@ def run(monkeypatch, tmp_path, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path / "out"), *arguments])
-        demo.main()
+        assert demo.main() == 0
         files = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
         return files, capsys.readouterr().out
 
@@ -70,10 +70,35 @@ def test_a_grid_is_taken_apart_without_a_model(run, tmp_path, monkeypatch):
         (["--domain", "Brick"], "Bricks"),
         (["--prompt", "a cat"], "say with --domain how"),
         (["--image", "missing.png"], "missing.png"),
+        (["--image", "a.png", "--grid", "b.png"], "not allowed with"),
+        (["--domain", "Bricks", "--style", "nan"], "needed a number from -100 to 100, got 'nan'"),
+        (["--domain", "Bricks", "--style", "1e38"], "needed a number from -100 to 100"),
+        (["--seed", "-1"], "needed a whole number from 0"),
+        (["--seed", "1" * 5000], "needed a whole number from 0"),
     ],
 )
-def test_wrong_arguments(run, capsys, arguments, message):
-    with pytest.raises(SystemExit) as stopped:
-        run(*arguments)
-    assert stopped.value.code not in (0, None)
-    assert message in str(stopped.value.code) + capsys.readouterr().err
+def test_wrong_arguments(monkeypatch, tmp_path, capsys, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path / "out"), *arguments])
+    try:
+        code = demo.main()
+    except SystemExit as stopped:
+        code = stopped.code
+    error = capsys.readouterr().err
+    assert code == 2
+    assert message in error and error.count("\n") == 1 and len(error) < 500
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_long_prompt_has_a_folder(run):
+    files, _ = run("--domain", "Bricks", "--prompt", "house " * 1000, "--frames", "4")
+    assert len(files) == 8
+
+
+def test_ctrl_c_ends_in_a_line(monkeypatch, tmp_path, capsys):
+    def stop(options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path)])
+    monkeypatch.setattr(demo, "demonstrate", stop)
+    assert demo.main() == 130
+    assert capsys.readouterr().err == "demo: stopped; what was finished is kept\n"

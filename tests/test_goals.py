@@ -49,11 +49,31 @@ def test_it_draws_and_judges_as_a_user_runs_it(one_each, tmp_path, monkeypatch, 
     monkeypatch.setattr(trial, "STEPS", 2)
     monkeypatch.setattr(goals, "PICTURES", 3)
     monkeypatch.setattr(sys, "argv", ["goals", "--out", str(tmp_path)])
-    goals.main()
+    assert goals.main() == 0
     said = capsys.readouterr().out
     assert said.count("order") == 2 and "psnr" in said
     with np.load(tmp_path / "seen_9_frames.npz") as file:
         assert file["frames"].shape == (len(goals.scenes(False)), 9, 64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--draw", "--judge"], "not allowed with"),
+        (["--judge", "--out", "none"], "there is no none/seen_9_frames.npz; draw first"),
+        (["--judge"], "does not hold what demo.goals draws"),
+        (["--icons", "none"], "there is no icons.json in none"),
+    ],
+)
+def test_wrong_arguments(monkeypatch, tmp_path, capsys, arguments, message):
+    (tmp_path / "seen_9_frames.npz").write_bytes(b"PK\x03\x04 damaged")
+    monkeypatch.setattr(sys, "argv", ["goals", "--out", str(tmp_path), *arguments])
+    try:
+        code = goals.main()
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_reconstruction_in_closed_form(monkeypatch):

@@ -100,7 +100,7 @@ def test_rendered_sequences_become_a_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["render", *arguments])
     monkeypatch.setattr(subjects, "_known", dict(subjects._known))
     monkeypatch.setattr(subjects, "_folders", [])
-    render.main()
+    assert render.main() == 0
     options = ["--domain", "Emoji:9:emoji drawing", "--pick", "even", "--size", "192", "-o", str(tmp_path / "out")]
     assert make_dataset.main([str(tmp_path / "in"), *options]) == 0
     for folder in (tmp_path / "in").iterdir():

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,19 @@ def test_it_holds_sources_alone(kit):
 
 
 @needs_host
+@pytest.mark.parametrize("folder", [pack.ROOT, Path("mine")])
+def test_a_run_py_of_others_is_never_replaced(folder, tmp_path):
+    folder = tmp_path / folder
+    if folder != pack.ROOT:
+        folder.mkdir()
+        (folder / "run.py").write_text("mine")
+    before = (folder / "run.py").read_bytes()
+    with pytest.raises(ValueError, match="name another"):
+        pack.pack(folder, tmp_path, None, "3.12", 90, wheels=False)
+    assert (folder / "run.py").read_bytes() == before
+    assert not (folder / "kit.tar.xz").exists()
+
+
 def test_too_large_a_kit_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(pack, "HOST", ("main.py",))
     monkeypatch.setattr(pack, "LIMIT", 2**20)

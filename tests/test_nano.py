@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny
 
-from demo.nano import GRID, MODELS, STYLE, Nano, heads, read
+from demo.nano import GRID, MODELS, STYLE, Nano, drawn, heads, read
 from demo.scenes import domains, icons, style
 from demo.trials import judge
 from makeanything import serpentine
@@ -207,3 +207,10 @@ def test_types_that_weights_never_have_are_no_text_encoder(dtype):
         ValueError, match=r"^these are no weights of FLUX-nano's text encoder: places is of another type$"
     ):
         TextEncoder.from_state_dict(state)
+
+
+@pytest.mark.parametrize("frames", [4, 9])
+def test_the_shipped_heads_say_how_they_are_drawn(frames):
+    for domain in heads(frames).domains:
+        assert domain.drawn == drawn(domain.layout)
+        assert domain.cell * domain.layout.cols == GRID

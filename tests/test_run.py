@@ -1,5 +1,6 @@
-"""The developer's entry point, without running what it runs."""
+"""The developer's entry point, without running what it runs; and that what runs elsewhere is the same."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +18,17 @@ run_codes: dict[str, int] = {}
 @pytest.fixture
 def calls(monkeypatch, tmp_path) -> list[list[str]]:
     """Commands that would have run, from an environment that is up to date."""
+    monkeypatch.setattr(run, "ROOT", tmp_path / "pack")
     monkeypatch.setattr(run, "PYTHON", tmp_path / "python")
     monkeypatch.setattr(run, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(run, "REQUIREMENTS", tmp_path / "requirements-dev.txt")
     run.REQUIREMENTS.write_text("torch==2.13.0\n")
     monkeypatch.setattr(run, "make_venv", lambda: run.PYTHON.touch() or 0)
+    # Node is there, and npx has Biome.
+    monkeypatch.setattr(run.shutil, "which", lambda name: name)
+    monkeypatch.setattr(
+        run.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], run_codes.get("npx", 0))
+    )
     told: list[list[str]] = []
 
     def record(*command) -> int:
@@ -46,11 +53,31 @@ def test_test_lints_checks_types_and_passes_its_arguments_to_pytest(calls):
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["mypy"],
+        ["mypy", "-p", "pack.nodes"],
+        [run.BIOME, "check", "--error-on-warnings"],
         ["pytest", "-k", "tail"],
     ]
 
 
-@pytest.mark.parametrize("broken", ["ruff", "mypy", "pytest"])
+def test_a_folder_that_mypy_can_not_name_is_said(calls, monkeypatch, capsys):
+    monkeypatch.setattr(run, "ROOT", Path("pack-0.1.0"))
+    assert run.main(["test"]) == 0
+    assert [call[2:] for call in calls if call[2] == "mypy"] == [["mypy"]]
+    assert "THE TYPES IN nodes/ WERE NOT CHECKED" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["Node", "Biome"])
+def test_scripts_that_can_not_be_checked_are_said(calls, monkeypatch, capsys, missing):
+    if missing == "Node":
+        monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    else:
+        run_codes["npx"] = 1
+    assert run.main(["test"]) == 0
+    assert [call[2] for call in calls][-2:] == ["mypy", "pytest"]
+    assert "THE SCRIPTS IN web/ WERE NOT CHECKED" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["ruff", "mypy", run.BIOME, "pytest"])
 def test_the_exit_code_is_the_childs(calls, broken):
     run_codes[broken] = 5
     assert run.main(["test"]) == 5
@@ -107,3 +134,28 @@ def test_an_old_python_gets_a_sentence():
     result = subprocess.run([sys.executable, "-c", old, "test"], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.startswith("run.py needs Python 3.10 or newer, this is 3.")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_pre_commit_has_the_versions_of_the_test_command():
+    pinned = set(re.findall(r'additional_dependencies: \["(.+)"\]', read(".pre-commit-config.yaml")))
+    (ruff,) = re.findall(r"^ruff==.+$", read("requirements-dev.txt"), re.MULTILINE)
+    assert pinned == {ruff, run.BIOME}
+
+
+def test_github_runs_the_test_command_on_every_python_that_the_project_is_for():
+    workflow = read(".github/workflows/test.yml")
+    (pythons,) = re.findall(r"python: \[(.+)\]", workflow)
+    (oldest,) = re.findall(r'requires-python = ">=3\.(\d+)"', read("pyproject.toml"))
+    assert pythons.startswith(f'"3.{oldest}", ')
+    assert "run: python run.py test\n" in workflow
+
+
+def test_only_a_tag_publishes_and_the_key_is_a_secret():
+    workflow = read(".github/workflows/publish.yml")
+    starts = workflow.partition("\non:\n")[2].partition("\n\n")[0]
+    assert [line.split(":")[0].strip() for line in starts.splitlines()] == ["push", "tags"]
+    assert re.findall(r"personal_access_token: (.+)", workflow) == ["${{ secrets.REGISTRY_ACCESS_TOKEN }}"]

@@ -15,8 +15,8 @@ from makeanything.animations import save_gif, save_webp
 from makeanything.contact_sheet import INK, PAPER, contact_sheet, wrap
 from makeanything.sequence import timeline
 from makeanything.serpentine import Layout, split_trimmed
+from tests.draw_grids import FOLDER
 
-GRIDS = Path(__file__).resolve().parents[2] / "shared/data/grids"
 WORKFLOW = {"prompt": '{"1": "\\u00e9"}', "workflow": '{"nodes": "' + 3000 * "x" + '"}'}
 
 
@@ -44,11 +44,8 @@ def shots(path: Path) -> tuple[np.ndarray, list[int]]:
 
 
 @pytest.fixture(scope="module")
-def portrait() -> Tensor:
-    path = GRIDS / "portrait.9.png"
-    if not path.is_file():
-        pytest.skip(f"NOT TESTED on a real grid: {path} is absent")
-    return split_trimmed(pictures.read(path)[None], Layout.of(9))[0]
+def painting() -> Tensor:
+    return split_trimmed(pictures.read(FOLDER / "painting.9.png")[None], Layout.of(9))[0]
 
 
 class TestTimeline:
@@ -194,16 +191,16 @@ class TestSaved:
             save(greys(0, 1), self.path(tmp_path, save), 2.0, step=stop)
         assert list(tmp_path.iterdir()) == []
 
-    def test_real_frames(self, tmp_path, save, portrait):
-        save(portrait, self.path(tmp_path, save), 2.0, 1.0)
+    def test_real_frames(self, tmp_path, save, painting):
+        save(painting, self.path(tmp_path, save), 2.0, 1.0)
         frames, durations = shots(self.path(tmp_path, save))
         assert durations == [500] * 8 + [1500]
-        assert np.abs(frames / 255 - portrait.numpy()).mean() < 0.015
+        assert np.abs(frames / 255 - painting.numpy()).mean() < 0.015
 
 
 class TestGif:
-    def test_frames_share_one_palette(self, tmp_path, portrait):
-        save_gif(portrait, tmp_path / "a.gif", 2.0)
+    def test_frames_share_one_palette(self, tmp_path, painting):
+        save_gif(painting, tmp_path / "a.gif", 2.0)
         data = (tmp_path / "a.gif").read_bytes()
         tables, frames = local_colour_tables(data)
         assert frames == 9

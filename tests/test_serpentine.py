@@ -10,9 +10,7 @@ import torch
 from PIL import Image
 
 from makeanything.serpentine import Box, Layout, compose, split, split_trimmed, trimmed_boxes
-
-GRIDS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "grids"
-REAL_GRIDS = sorted(GRIDS.glob("*.png"))
+from tests import draw_grids
 
 PUBLISHED = {
     9: [[1, 2, 3], [6, 5, 4], [7, 8, 9]],
@@ -265,13 +263,18 @@ def is_uniformly_dark(line: np.ndarray) -> bool:
     return bool(np.quantile(line @ np.array([0.299, 0.587, 0.114]), 0.9) < 0.5)
 
 
-@pytest.fixture(params=[path.name for path in REAL_GRIDS] or ["missing"])
+@pytest.fixture(params=draw_grids.paths(), ids=lambda path: path.name)
 def real_grid(request) -> tuple[torch.Tensor, Layout, Path]:
-    if not REAL_GRIDS:
-        pytest.skip(f"THE REAL GRIDS ARE NOT THERE: {GRIDS}")
-    path = GRIDS / request.param
-    grid, frames = load(path)
-    return grid, Layout.of(frames), path
+    """Of the released dataset, or with gutters as wide and dark as there."""
+    grid, frames = load(request.param)
+    return grid, Layout.of(frames), request.param
+
+
+@pytest.mark.parametrize("name", draw_grids.GRIDS)
+def test_the_drawn_grids_are_what_draws_them(name):
+    drawn, frames = load(draw_grids.FOLDER / f"{name}.png")
+    assert int(name.split(".")[1]) == frames
+    assert torch.allclose(drawn[0], draw_grids.grid(name), atol=0.5 / 255 + 1e-6)
 
 
 def test_real_grids_come_apart_without_a_dark_edge(real_grid):

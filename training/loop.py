@@ -31,7 +31,10 @@ def main() -> int:
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return INTERRUPTED
-    except (ImportError, OSError, ValueError) as error:
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    except (FloatingPointError, ImportError, OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     return 0

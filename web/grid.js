@@ -40,7 +40,9 @@ class Grid {
       return `<rect x="${x}" y="${y}" ${size} stroke-width="${4 * unit}"/>`;
     });
     // Twice, so that it stands out from light and dark frames.
-    const path = [5, 2].map((thickness) => `<polyline points="${points.join(" ")}" stroke-width="${thickness * unit}"/>`);
+    const path = [5, 2].map(
+      (thickness) => `<polyline points="${points.join(" ")}" stroke-width="${thickness * unit}"/>`,
+    );
     const parts = [...frames, ...path, ...dots].join("");
     return `<svg viewBox="0 0 ${this.cols * width} ${this.rows * height}">${parts}</svg>`;
   }

@@ -54,7 +54,10 @@ function consumers(node, output) {
 function layoutOf(node) {
   const value = widget(node, "layout")?.value;
   if (value === "custom") return [widget(node, "layout.rows")?.value, widget(node, "layout.cols")?.value];
-  return value?.match(/\((\d+)x(\d+)\)/)?.slice(1).map(Number);
+  return value
+    ?.match(/\((\d+)x(\d+)\)/)
+    ?.slice(1)
+    .map(Number);
 }
 
 /** Sets nodes that say another layout than the domain wired into them to take it from the domain. */

@@ -62,7 +62,10 @@ class Player {
     const stage = element("div", { className: "stage" });
     stage.append(this.canvas, this.overlay);
     const steps = [button(say("Back"), "back", () => this.stopAt(this.index - 1))];
-    steps.push(this.toggle, button(say("Forward"), "forward", () => this.stopAt(this.index + 1)));
+    steps.push(
+      this.toggle,
+      button(say("Forward"), "forward", () => this.stopAt(this.index + 1)),
+    );
     const bars = [element("div", { className: "bar" }), element("div", { className: "bar" })];
     bars[0].append(...steps, this.scrub, this.count);
     bars[1].append(this.grid, this.sequences, this.held, this.speed, "fps");
@@ -159,7 +162,7 @@ class Player {
     const held = grid.held.map((frame) => frame + 1).join(", ");
     const label = say("Grid of {rows} x {cols} frames", grid) + (held && `; ${say("held by ReCraft")}: ${held}`);
     Object.assign(this.canvas, { width: grid.cols * width, height: grid.rows * height, ariaLabel: label });
-    grid.cells.forEach(([row, col], frame) => this.paste(frame, col * width, row * height));
+    for (const [frame, [row, col]] of grid.cells.entries()) this.paste(frame, col * width, row * height);
     this.overlay.innerHTML = grid.draw(width, height, this.index);
     this.held.hidden = !held;
   }

@@ -13,27 +13,32 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from makeanything.command_line import Parser, between, ended
 from tests.host.installed import HOSTS
 
 from ..measure import ROOT
 from .pack import LIMIT, pack
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Pack; the exit code."""
+    parser = Parser(
         prog="python -m benchmarks.kit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="outside the repository, or ignored by git")
     parser.add_argument("--python", default="3.12", metavar="X.Y", help="of the machine (3.12)")
-    parser.add_argument("--arch", type=int, default=90, metavar="N", help="of its GPU: 90 is an H100 or H200 (90)")
+    parser.add_argument(
+        "--arch", type=between(int, 10, 999), default=90, metavar="N", help="of its GPU: 90 is an H100 or H200 (90)"
+    )
     parser.add_argument("--no-wheels", action="store_true", help="the machine has comfy-kitchen and comfy-aimdo")
     options = parser.parse_args(arguments)
+    return ended(parser.prog, lambda: _pack(options))
+
+
+def _pack(options: argparse.Namespace) -> None:
     if not HOSTS:
-        sys.exit("no ComfyUI was found; set COMFYUI_PATH to its folder")
-    try:
-        size = pack(options.folder, HOSTS[0], _sd_scripts(), options.python, options.arch, wheels=not options.no_wheels)
-    except (OSError, ValueError) as error:
-        sys.exit(str(error))
+        raise ValueError("no ComfyUI was found; set COMFYUI_PATH to its folder")
+    size = pack(options.folder, HOSTS[0], _sd_scripts(), options.python, options.arch, wheels=not options.no_wheels)
     print(f"{options.folder}: {size / 2**20:.1f} of {LIMIT // 2**20} MiB")
     print(f"there: python3 {options.folder.name}/run.py --out RESULTS")
 
@@ -49,4 +54,4 @@ def _sd_scripts() -> Path | None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from makeanything.saving import atomic, make_folder
+
 from ..measure import ROOT
 from .fatbin import keep_only
 
@@ -39,9 +41,14 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 
 def pack(folder: Path, host: Path, sd_scripts: Path | None, python: str, arch: int, wheels: bool) -> int:
     """Write kit.tar.xz and run.py; their bytes.  ValueError when they are more than LIMIT; OSError when pip fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    archive = folder / "kit.tar.xz"
-    with tarfile.open(archive, "w:xz") as out:
+    archive, runner = folder / "kit.tar.xz", folder / "run.py"
+    source = Path(__file__).with_name("run.py")
+    if folder.resolve() == ROOT:
+        raise ValueError("a kit does not lie in the project's own folder; name another one")
+    if runner.exists() and runner.read_bytes() != source.read_bytes() and not archive.exists():
+        raise ValueError(f"{folder} has a run.py that is not the kit's; name another folder")
+    make_folder(folder)
+    with atomic(archive) as temporary, tarfile.open(temporary, "w:xz") as out:
         _add(out, "ComfyUI", host, HOST)
         _add(out, "repository", ROOT, (*OWN, VAE))
         if sd_scripts:
@@ -51,8 +58,9 @@ def pack(folder: Path, host: Path, sd_scripts: Path | None, python: str, arch: i
                 info = tarfile.TarInfo(f"site/{name}")
                 info.size = len(content)
                 out.addfile(info, io.BytesIO(content))
-    shutil.copyfile(Path(__file__).with_name("run.py"), folder / "run.py")
-    size = sum(path.stat().st_size for path in (archive, folder / "run.py"))
+    with atomic(runner) as temporary:
+        shutil.copyfile(source, temporary)
+    size = sum(path.stat().st_size for path in (archive, runner))
     if size > LIMIT:
         raise ValueError(f"the kit is of {size / 2**20:.1f} MiB; at most {LIMIT / 2**20:.0f} are allowed")
     return size

@@ -8,7 +8,6 @@ version 1.2.6.  It is not part of this repository: unpack it and name its folder
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 from PIL import Image
+
+from makeanything.foreign import parse_json
 
 from .parts import MASTER, Drawing
 
@@ -120,9 +121,12 @@ def load(folder: Path) -> dict[str, Drawing]:
         raise ValueError(
             f"there is no {FILE} in {folder}; unpack the npm package @iconify-json/fluent-emoji-flat there"
         )
-    package = json.loads(path.read_text(encoding="utf-8"))
-    size = package.get("width", 16), package.get("height", 16)
-    found = {icon: package["icons"][icon]["body"] for icon in NAMES if icon in package["icons"]}
+    try:
+        package = parse_json(path.read_bytes(), depth=4, most=200_000)
+        size = int(package.get("width", 16)), int(package.get("height", 16))
+        found = {icon: str(package["icons"][icon]["body"]) for icon in NAMES if icon in package["icons"]}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is not the list of an icon set; is the package whole?") from None
     if not found:
         raise ValueError(f"{path} has none of the icons that FLUX-nano knows, such as {', '.join(NAMES[:3])}")
     return {word(icon): Icon(body, size) for icon, body in found.items()}

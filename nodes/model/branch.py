@@ -7,7 +7,6 @@ here replaces a layer, reads a weight of the model or makes the host patch its w
 from __future__ import annotations
 
 import copy
-from functools import cache
 from weakref import WeakKeyDictionary
 
 import comfy.model_patcher
@@ -22,10 +21,15 @@ from ...makeanything.branch import Branches
 
 KEY = "makeanything_branch"
 
-_HOOKED = "_makeanything_hooked"
+Hooked = tuple[nn.Module, type[nn.Module], RemovableHandle]
+"""A layer, the class that it had before it was hooked, and its hook."""
 
-_hooks: WeakKeyDictionary[nn.Module, tuple[int, list[tuple[nn.Module, RemovableHandle]]]] = WeakKeyDictionary()
-"""Model -> (id of the patcher that hooked it, its layers and hooks).  Clones share a model; the last loaded has it."""
+_hooks: WeakKeyDictionary[nn.Module, tuple[int, list[Hooked]]] = WeakKeyDictionary()
+"""Model -> (id of the patcher that hooked it, its hooked layers).  Clones of a patcher share one model; the hooks are
+those of the clone that the host loaded last."""
+
+_twins: dict[type[nn.Module], type[nn.Module]] = {}
+"""Class of a layer -> the class of a layer with a hook."""
 
 
 def add_branches(model: ModelPatcher, branches: Branches) -> None:
@@ -63,12 +67,12 @@ def _copy(branches: Branches, load_device: torch.device, offload_device: torch.d
 
 def _inject(patcher: ModelPatcher) -> None:
     _remove_hooks(patcher.model)
-    hooks: list[tuple[nn.Module, RemovableHandle]] = []
+    hooks: list[Hooked] = []
     _hooks[patcher.model] = (id(patcher), hooks)
     for branches in patcher.get_additional_models_with_key(KEY):
         for name, branch in branches.model.items():
-            layer = comfy.utils.get_attr(patcher.model, name)
-            hooks.append((layer, layer.register_forward_hook(branch.hook)))
+            layer: nn.Module = comfy.utils.get_attr(patcher.model, name)
+            hooks.append((layer, type(layer), layer.register_forward_hook(branch.hook)))
             layer.__class__ = _hooked(type(layer))
 
 
@@ -80,17 +84,19 @@ def _eject(patcher: ModelPatcher) -> None:
 
 def _remove_hooks(model: nn.Module) -> None:
     _, hooks = _hooks.pop(model, (None, []))
-    for layer, hook in hooks:
+    # A layer with two branches is there twice, first with the class it had before both.
+    for layer, plain, hook in reversed(hooks):
         hook.remove()
-        if _HOOKED in vars(type(layer)):
-            layer.__class__ = type(layer).__base__
+        if type(layer) is _hooked(plain):
+            layer.__class__ = plain
 
 
-@cache
-def _hooked(layer: type[nn.Module]) -> type[nn.Module]:
-    """The same class under another identity.
+def _hooked(plain: type[nn.Module]) -> type[nn.Module]:
+    """The same class under another identity, always the same one.
 
     torch.compile does not look whether a layer that had no hooks has some now, and would run what it compiled without
     them; it does look at the class.
     """
-    return type(layer.__name__, (layer,), {"__module__": layer.__module__, _HOOKED: True})
+    if plain not in _twins:
+        _twins[plain] = type(plain.__name__, (plain,), {"__module__": plain.__module__})
+    return _twins[plain]

@@ -19,6 +19,7 @@ from ...makeanything.recraft import check_cell, paste, per_item
 from ...makeanything.serpentine import Layout
 
 KEY = "makeanything_recraft"
+"""Of the wrappers, and of the attachment that holds a model's `Pins`; clones take both along."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,12 @@ def _holds(pin: Pin, percent_to_sigma: Callable[[float], float], sigma: torch.Te
     return percent_to_sigma(pin.end) <= float(sigma.max()) <= percent_to_sigma(pin.start)
 
 
-def pins_of(model: ModelPatcher) -> Pins | None:
-    """The pins a model carries."""
-    wrappers = model.wrappers.get(WrappersMP.PREDICT_NOISE, {}).get(KEY, [])
-    return wrappers[0].__self__ if wrappers else None
-
-
 def pin_frame(model: ModelPatcher, layout: Layout, frame: int, pin: Pin) -> ModelPatcher:
-    """A clone of the model that also holds this frame; the model itself keeps the pins it has."""
-    before = pins_of(model) or Pins(layout, {})
+    """A clone of the model that also holds this frame; the model itself keeps the pins it has.
+
+    ValueError when the model has frames pinned in a grid of another layout.
+    """
+    before: Pins = model.get_attachment(KEY) or Pins(layout, {})
     if before.layout != layout:
         raise ValueError(
             f"This model already has frames pinned in a {before.layout} grid, and this node pins one in a {layout} "
@@ -114,6 +112,7 @@ def pin_frame(model: ModelPatcher, layout: Layout, frame: int, pin: Pin) -> Mode
         )
     pins = before.pinned(frame, pin)
     model = model.clone()
+    model.set_attachments(KEY, pins)
     for kind, wrapper in (
         (WrappersMP.PREDICT_NOISE, pins.predict_noise),
         (WrappersMP.OUTER_SAMPLE, pins.outer_sample),

@@ -31,8 +31,9 @@ from makeanything.reference.autoencoder import Autoencoder
 from makeanything.reference.flux import Flux, FluxParams
 from makeanything.saving import NotSavedError, numbered, save_safetensors
 from makeanything.text_encoder import TextEncoder
+from training import loop as command
 from training import make_dataset
-from training.builtin import checkpoint, loop
+from training.builtin import checkpoint
 
 Saver = Callable[[Path, int], int]
 LAYER = "lora_unet_double_blocks_0_img_attn_qkv"
@@ -90,7 +91,7 @@ def prepare(inputs: Path) -> dict[str, Saver]:
             demo.main, "--grid", inputs / f"grid{version}.png", "--out", out / "demo"
         ),
         "loop": lambda out, version: _with_arguments(
-            loop.main, "heads", "--config_file", inputs / "run.toml", f"output_dir={json.dumps(str(out))}",
+            command.main, "heads", "--config_file", inputs / "run.toml", f"output_dir={json.dumps(str(out))}",
             f'output_name="mine{version}"'
         ),
     }  # fmt: skip

@@ -1,32 +1,17 @@
-"""The pack in the host: it loads, all its nodes are there, and the harness itself works."""
+"""The pack in the host: it loads, and the harness itself works."""
 
 from __future__ import annotations
-
-import re
 
 import torch
 
 from . import tiny
-from .server import PACK, ROOT, Graph, Host
+from .server import PACK, Graph, Host
 
 
 def test_pack_loads(host: Host) -> None:
     log = host.log()
     assert PACK in log
     assert "IMPORT FAILED" not in log
-
-
-def test_every_node_is_listed(host: Host) -> None:
-    written = {
-        id_ for path in (ROOT / "nodes").glob("*.py") for id_ in re.findall(r'node_id="(\w+)"', path.read_text())
-    }
-    listed = {id_: info for id_, info in host.get("/object_info").items() if id_.startswith("MakeAnything")}
-    assert set(listed) == written
-    assert len(written) >= 7
-    for id_, info in listed.items():
-        assert info["category"].startswith("MakeAnything")
-        for name, spec in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
-            assert spec[1].get("tooltip"), f"{id_}.{name} has no tooltip"
 
 
 def test_harness_samples(host: Host) -> None:

@@ -47,7 +47,7 @@ def test_no_token_is_added(comfy: Any, pins: ModuleType, base: Any) -> None:
 @pytest.mark.parametrize(("start", "reads"), [(0.0, False), (0.5, True)])
 def test_a_step_reads_nothing_from_the_device(pins: ModuleType, base: Any, start: float, reads: bool) -> None:
     """Tensors of the meta device have no values.  Held from the middle on, the noise level has to be read."""
-    held = pins.pins_of(pins.pin_frame(base, LAYOUT, LAYOUT.tail, pins.Pin(cell(), start)))
+    held = pins.pin_frame(base, LAYOUT, LAYOUT.tail, pins.Pin(cell(), start)).get_attachment(pins.KEY)
     x, sigma = torch.empty(1, 16, EDGE, EDGE, device="meta"), torch.empty(1, device="meta")
 
     class Guider:
@@ -61,6 +61,19 @@ def test_a_step_reads_nothing_from_the_device(pins: ModuleType, base: Any, start
             held.predict_noise(Guider(), x, sigma)
     else:
         assert held.predict_noise(Guider(), x, sigma).shape == x.shape
+
+
+def test_pins_go_with_clones_and_are_found_below_what_others_put_around_them(pins: ModuleType, base: Any) -> None:
+    first = pinned(pins, base).clone()
+    for wrappers in first.wrappers.values():
+        # Another pack times, logs or filters the pins' wrappers.
+        wrappers[pins.KEY] = [
+            lambda executor, *args, inner=inner, **more: inner(executor, *args, **more) for inner in wrappers[pins.KEY]
+        ]
+    second = pins.pin_frame(first, LAYOUT, 0, pins.Pin(cell()))
+    assert set(second.get_attachment(pins.KEY).frames) == {0, LAYOUT.tail}
+    assert set(first.get_attachment(pins.KEY).frames) == {LAYOUT.tail}
+    assert base.get_attachment(pins.KEY) is None
 
 
 def test_nothing_is_compiled_anew(comfy: Any, pins: ModuleType, base: Any) -> None:
