@@ -50,7 +50,7 @@ class Player {
     this.scrub.oninput = () => this.stopAt(this.scrub.valueAsNumber - 1);
     this.count = element("output", {});
     this.speed = element("input", { type: "number", min: 0.1, max: 240, step: "any", value: 2 });
-    this.speed.title = this.speed.ariaLabel = say("Frames a second");
+    this.speed.title = this.speed.ariaLabel = say("Frames per second");
     this.sequences = element("select", { ariaLabel: say("Sequence"), onchange: () => this.seek(0) });
     this.grid = element("button", { type: "button", textContent: say("Grid") });
     this.grid.title = say("All frames, in the grid's order");
