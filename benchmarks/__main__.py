@@ -19,10 +19,11 @@ import torch
 
 from makeanything.command_line import Parser, between, ended
 from makeanything.saving import atomic
+from training.bench import processor
 
 from . import grids, head_load, host
 from .measure import ROOT
-from .report import Table, machine, versions
+from .report import Table, versions
 
 Make = Callable[[int], Table]
 
@@ -110,7 +111,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _preamble(command: str) -> str:
-    lines = ["# Benchmarks", f"`{command}` on {machine()}. {versions()}{_comfyui()}."]
+    lines = ["# Benchmarks", f"`{command}` on {processor()}. {versions()}{_comfyui()}."]
     if torch.cuda.is_available():
         lines.append(f"GPU: {torch.cuda.get_device_name()}.")
     return "\n\n".join(lines)

@@ -6,10 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
-
-import torch
 
 MIB = 2**20
 
@@ -51,15 +48,6 @@ def against(taken: Sequence[float], other: Sequence[float]) -> str:
     """Ratio of the least times, and the least and largest ratio of a round: other work on a machine only adds time."""
     ratios = [ours / theirs for ours, theirs in zip(taken, other, strict=True)]
     return f"{min(taken) / min(other):.3f} ({min(ratios):.3f} - {max(ratios):.3f})"
-
-
-def machine() -> str:
-    """Kind of processor and number of threads."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    threads = torch.get_num_threads()
-    return f"{names[0] if names else platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def versions(packages: Iterable[str] = ("torch", "safetensors", "pillow")) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from .foreign import brief
 from .saving import atomic
 
 Metadata = Mapping[str, str]
@@ -24,11 +26,21 @@ MOST_PIXELS = 120_000_000
 """Of a picture file, more than cameras have: a few bytes can claim any size."""
 
 
-def check_size(image: Image.Image) -> None:
-    """DecompressionBombError when an opened picture, not decoded yet, is too large."""
-    if image.width * image.height > MOST_PIXELS:
-        size = f"{image.width} x {image.height}"
-        raise Image.DecompressionBombError(f"{size} pixels; at most {MOST_PIXELS:,} are read, so save it smaller")
+TOO_LARGE = "too large for this machine's memory"
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """Pillow's `open`: an image that is not decoded yet.  DecompressionBombError when it is too large."""
+    with warnings.catch_warnings():
+        # Ours is the bound, and one line says so.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path)
+    with image:
+        if image.width * image.height > MOST_PIXELS:
+            size = f"{image.width} x {image.height}"
+            raise Image.DecompressionBombError(f"{size} pixels; at most {MOST_PIXELS:,} are read, so save it smaller")
+        yield image
 
 
 def check(frames: Tensor) -> None:
@@ -80,16 +92,23 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    name = brief(path.name)
     try:
-        with Image.open(path) as image:
-            check_size(image)
+        with open_image(path) as image:
             yield image
     except UnidentifiedImageError:
-        raise ValueError(f"{path.name} is not a picture that can be read; PNG, JPEG and WebP can") from None
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise ValueError(f"{path.name} is too large a picture ({error})") from None
+        raise ValueError(f"{name} is not a picture that can be read; PNG, JPEG and WebP can") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name} is too large a picture ({error})") from None
     except Exception as error:  # each decoder fails in ways of its own
-        raise ValueError(f"{path.name} is a damaged picture ({error}); save or download it again") from error
+        if out_of_memory(error):
+            raise ValueError(f"{name} is {TOO_LARGE}") from None
+        raise ValueError(f"{name} is a damaged picture ({error}); save or download it again") from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the machine's memory was too small, which torch says in the text of a RuntimeError."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "alloc" in str(error))
 
 
 def read(path: str | os.PathLike[str]) -> Tensor:
@@ -111,9 +130,16 @@ def save_png(
     frame: Tensor, path: str | os.PathLike[str], metadata: Metadata | None = None, compress_level: int = 4
 ) -> None:
     """Save one frame (h, w, C), of 1 to 4 channels as in `flatten`, as PNG with text chunks, atomically."""
+    pixels = to_bytes(frame.squeeze(-1) if frame.shape[-1] == 1 else frame)
+    save_image(Image.fromarray(pixels), path, metadata, compress_level)
+
+
+def save_image(
+    image: Image.Image, path: str | os.PathLike[str], metadata: Metadata | None = None, compress_level: int = 4
+) -> None:
+    """Save an image as PNG with text chunks, atomically."""
     texts = PngInfo()
     for name, text in (metadata or {}).items():
         texts.add_text(name, text)
-    pixels = to_bytes(frame.squeeze(-1) if frame.shape[-1] == 1 else frame)
     with atomic(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=texts, compress_level=compress_level)
+        image.save(temporary, format="PNG", pnginfo=texts, compress_level=compress_level)

@@ -35,10 +35,10 @@ _REASONS = {
     errno.EDQUOT: "no more may be written to this disk; make room, or save elsewhere",
     errno.EFBIG: "the disk takes no file of this size; save elsewhere",
     errno.EROFS: "the disk is read-only; save elsewhere",
-    errno.EACCES: "its folder or a file of this name is protected; save elsewhere",
-    errno.EPERM: "its folder or a file of this name is protected; save elsewhere",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "its folder or a file of this name is protected; save elsewhere"),
     errno.ENOENT: "its folder is gone",
     errno.ENOTDIR: "its folder is a file",
+    errno.EISDIR: "a folder has this name; move it",
     errno.EEXIST: "something else has this name",
     errno.ENAMETOOLONG: "its name is too long",
 }

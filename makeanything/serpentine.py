@@ -146,7 +146,7 @@ def compose(frames: Tensor, layout: Layout, step: Step = go_on) -> Tensor:
 def split_trimmed(grids: Tensor, layout: Layout, step: Step = go_on) -> Tensor:
     """Like `split`, without the dark gutters: every frame loses the same margins, so (B, F, h', w', C) stays uniform.
 
-    `grids` holds values 0..1.  Nothing is resized; square cells stay square.
+    `grids` holds values 0..1, or bytes.  Nothing is resized; square cells stay square.
     """
     count, height, width, _ = grids.shape
     if not count:
@@ -169,9 +169,11 @@ def split_trimmed(grids: Tensor, layout: Layout, step: Step = go_on) -> Tensor:
 
 
 def trimmed_boxes(grid: Tensor, layout: Layout) -> list[Box]:
-    """Box of every frame of one grid (H, W, C), values 0..1, with the dark gutters left out, in time order."""
+    """Box of every frame of one grid (H, W, C), values 0..1 or bytes, with the dark gutters left out, in time order."""
     # Hosts hand over half precision, which quantile does not take, and alpha, which is not brightness.
-    brightest = grid[..., : 1 if grid.shape[-1] == 2 else 3].float().amax(-1)
+    brightest = grid[..., : 1 if grid.shape[-1] == 2 else 3].amax(-1).float()
+    if grid.dtype == torch.uint8:
+        brightest /= 255
     row_spans = spans(brightest, layout.rows)
     col_spans = spans(brightest.T, layout.cols)
     return [

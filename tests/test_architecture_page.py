@@ -41,9 +41,9 @@ def test_the_files_that_the_page_names_are_there():
 def test_a_circle_is_found():
     assert set(import_graph.circle([("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")])) == {"a", "b", "c"}
     assert import_graph.circle([("a", "b"), ("a", "c"), ("b", "c")]) == []
+
+
 def test_no_room_imports_one_that_imports_it():
     arrows = import_graph.between_files()
     assert import_graph.circle(arrows) == []
     assert import_graph.circle(import_graph.between(arrows, import_graph.rooms().__getitem__)) == []
-
-

@@ -326,7 +326,7 @@ def test_resuming_takes_over_every_bit(saved):
         ({"domains": "Sketch;Portrait;Emoji"}, "has the heads 1 Portrait .9 frames., 2 Sketch"),
         ({"domains": "Portrait;Sketch"}, "wanted 1 Portrait .9 frames., 2 Sketch .9 frames.$"),
         ({"domains": "Portrait;Sketch;Emoji:9:emoji design"}, "wanted .*3 Emoji .9 frames."),
-        ({"domains": TEXT, "layers": "double"}, r"layers that this network has not: lora_unet_single.* \(3 in all\)"),
+        ({"domains": TEXT, "layers": "double"}, r"layers that this network lacks: lora_unet_single.* \(3 in all\)"),
     ],
 )
 def test_resuming_from_another_network_says_what_differs(saved, options, message):

@@ -48,7 +48,7 @@ def test_times_are_the_median_ratio_of_neighbours_that_take_turns(fake):
 
 def test_the_report_is_a_table(fake):
     assert bench.report(bench.measure(7, [1.5], rounds=1, device="tpu")).splitlines() == [
-        "| network | ms a step | time | MiB | memory |",
+        "| network | ms per step | time | MiB | memory |",
         "|--|--:|--:|--:|--:|",
         "| stock | 2000 | 1.000 | 10 | 1.000 |",
         "| 1.5 | 3000 | 1.500 | 45 | 4.500 |",

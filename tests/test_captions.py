@@ -50,7 +50,7 @@ def test_a_domain_is_a_name_or_a_number():
         (HEADS, "2", None, None),
         (HEADS, 1, None, "Portrait"),
         (HEADS, "Sketch", 1, "Portrait"),
-        (HEADS, None, 3, "3"),
+        (HEADS, None, 3, None),
         (HEADS, "Skecth", None, "Skecth"),
         ((), 1, 7, None),
         ((), "Portrait", None, "Portrait"),

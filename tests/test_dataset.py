@@ -223,7 +223,9 @@ def test_a_grid_of_another_size_is_refused(data, autoencoder, tmp_path):
 def test_another_kind_of_autoencoder_is_refused(data, tmp_path):
     other = tmp_path / "ae.safetensors"
     save_safetensors({"decoder.conv_in.weight": torch.zeros(1)}, other)
-    with pytest.raises(ValueError, match=r"no autoencoder in TAESD's layout \(it holds decoder.conv_in.weight\)"):
+    with pytest.raises(
+        ValueError, match=r"is not an autoencoder in TAESD's layout \(it holds decoder.conv_in.weight\)"
+    ):
         grids.encode(dataset.read(data), other, tmp_path / "cache")
 
 

@@ -18,7 +18,7 @@ from makeanything.contact_sheet import MOST_LINES, contact_sheet, wrap
 from makeanything.domains import Domain
 from makeanything.sequence import MOST_BYTES, timeline
 from makeanything.serpentine import Layout
-from training.data.sources import read_picture
+from training.data.stills import read_picture
 
 SAVE = pytest.mark.parametrize("save", [save_gif, save_webp])
 GRID = Layout(2, 2)

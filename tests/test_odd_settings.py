@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+import toml
 from torch import nn
 
 from makeanything.domains import Domain
@@ -66,9 +67,29 @@ def test_settings_files_have_a_size_and_an_encoding(tmp_path):
     path.write_bytes(b"a = '\xff'")
     with pytest.raises(ValueError, match="run.toml is not TOML: 'utf-8' codec"):
         read_toml(path)
-    path.write_bytes(b"#" * (2**20 + 1))
-    with pytest.raises(ValueError, match="run.toml is no settings file: it has more than 1,048,576 bytes"):
+    path.write_bytes(b"#" * (2**16 + 1))
+    with pytest.raises(ValueError, match="run.toml is not a settings file: it has more than 65,536 bytes"):
         read_toml(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "marks"),
+    [("a = " + "[" * 60_000, r"\[ or {"), ("a = [" + "{}," * 20_000, r"\[ or {"), ("a" + "=" * 60_000, "=")],
+)
+def test_toml_that_would_take_minutes_is_refused_unread(text, marks, tmp_path, monkeypatch):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    read = []
+    monkeypatch.setattr(toml, "loads", read.append)
+    with pytest.raises(ValueError, match=f"run.toml is not TOML: it has more than 10,000 of {marks}$"):
+        read_toml(path)
+    parse([text])
+    assert read == []
+
+
+def test_a_setting_on_the_command_line_has_a_size():
+    with pytest.raises(ValueError, match="^name has more than 65,536 characters$"):
+        parse(["name=" + "x" * 70_000])
 
 
 @pytest.mark.parametrize("text", ["~nouser_of_this_name/x", "a\0b", "a\nb", "a\u2028b", "x" * 5000, "a/" + "x" * 300])

@@ -48,7 +48,10 @@ LIMITS = dict(line.strip("| ").split(" | ", 1) for line in TEXT.split("## Limits
             (f"{file_names.PATH_CHARACTERS:,} characters", f"{file_names.PART_BYTES} bytes"),
         ),
         ("foreign text in a message", (f"{foreign.ECHO} of any one", f"{foreign.NAMED} of any list")),
-        ("settings file of the trainers (TOML)", (f"{values.TOML_BYTES // 2**20} MiB",)),
+        (
+            "settings file of the trainers (TOML)",
+            (f"{values.TOML_BYTES // 2**10} KiB", f"{values.TOML_MARKS:,} brackets"),
+        ),
         (
             "a number in settings",
             (

@@ -38,7 +38,7 @@ ON_THE_CPU = "Memory is what a card would hold, without the heads that wait. The
 
 @dataclass(frozen=True)
 class Row:
-    """Of a case: milliseconds (the median) and bytes of a step, and their ratios to sd-scripts' own network."""
+    """What a case's step takes: milliseconds (the median) and bytes, and their ratios to sd-scripts' own network."""
 
     name: str
     milliseconds: float
@@ -102,13 +102,12 @@ def _pair(stock: Run, run: Run, swap: bool) -> tuple[float, float]:
 
 def report(rows: Sequence[Row]) -> str:
     """Markdown."""
-    head = ("| network | ms a step | time | MiB | memory |", "|--|--:|--:|--:|--:|")
+    head = ("| network | ms per step | time | MiB | memory |", "|--|--:|--:|--:|--:|")
     return "\n".join((*head, *map(str, rows)))
 
 
-def _machine(full: bool) -> str:
-    if full:
-        return torch.cuda.get_device_name()
+def processor() -> str:
+    """This machine's kind of processor, and the number of threads that torch uses."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -150,7 +149,8 @@ def main() -> None:
     device = "cuda" if options.full else "cpu"
     cases = [case for case in CASES if case.idle or not options.idle]
     rows = measure(size, cases, options.rounds, device, options.seconds, options.json)
-    print(f"`python {shlex.join(['-m', 'training.bench', *sys.argv[1:]])}` on {_machine(options.full)}")
+    machine = torch.cuda.get_device_name() if options.full else processor()
+    print(f"`python {shlex.join(['-m', 'training.bench', *sys.argv[1:]])}` on {machine}")
     print(f"torch {torch.__version__}, sd-scripts {_commit(folder)}; {size}\n")
     print(report(rows))
     print(f"\n{TARGETS}" + ("" if options.full else f"\n{ON_THE_CPU}"))

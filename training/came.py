@@ -19,8 +19,8 @@ class Came(CAME):
     """came_pytorch.CAME whose groups (A, and every head) each begin with small steps.
 
     CAME's averages are not corrected for starting at zero: on a gradient of noise its first update is 11 times the
-    learning rate, on a steady one more.  Over a group's first `warmup` updates, whenever they come, its learning rate
-    grows linearly to what it is set to; with 100, no update on noise is above 3 times it.  The count is part of
+    learning rate, and more on a steady one.  Over a group's first `warmup` updates, whenever they come, its learning
+    rate grows linearly to what it is set to; with 100, no update on noise is above 3 times it.  The count is part of
     state_dict().
     """
 

@@ -1,4 +1,4 @@
-"""Gradients and weights of several processes, whatever part of the network each of them used."""
+"""Gradients and weights shared between processes, each of which may have used another part of the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Collective = Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def all_reduce_gradients(parameters: Iterable[nn.Parameter], mean: Collective, device: torch.device | str) -> None:
-    """Replace every gradient by its mean over the processes; one that no process has stays None.
+    """Replace every gradient by its mean over the processes; a gradient that no process has stays None.
 
     The processes agree first on which gradients there are, and a process that lacks one adds zeros: reducing only what
     each has would pair one head's gradient with another's.  `device` is where the processes exchange tensors.

@@ -1,7 +1,7 @@
 """The built-in training loop, for models that fit: `python -m training.loop heads|recraft|full --config_file RUN.toml`.
 
-A run that was stopped goes on where it was, and ends on the bits of one that was not.  Several processes
-(`accelerate launch` or `torchrun`) share their gradients and end on the same weights.
+A run that was stopped goes on where it was, and gives the same result, to the bit, as one that was not.  Several
+processes (`accelerate launch` or `torchrun`) share their gradients and end on the same weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def main() -> int:
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return INTERRUPTED
-    except (ImportError, OSError, ValueError) as error:
+    except KeyboardInterrupt:
+        print(f"\n{parser.prog}: stopped; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    except (FloatingPointError, ImportError, OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     return 0

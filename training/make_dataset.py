@@ -11,13 +11,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from makeanything.domains import DOMAINS, Domain
+from makeanything.file_names import problem_of
 from makeanything.foreign import brief
 
 from .data.domain_list import read_domains
 from .data.folder import DatasetFolder
 from .data.grid import Drawing
 from .data.picking import Picking, Skip
-from .data.sequences import CAPTIONS, Item, Skipped, in_frames, look, slug
+from .data.sequences import CAPTIONS, Item, Skipped, in_frames, look, slug, why
+from .values import printable
 
 EXAMPLES = """examples:
   python -m training.make_dataset timelapses --domain Portrait -o dataset
@@ -56,13 +58,14 @@ def _make(options: argparse.Namespace, domains: Sequence[Domain], drawing: Drawi
     items = [each for each in found if isinstance(each, Item)]
     for item in items:
         drawing.cell(item.domain.layout)
+    _say_without_clock(drawing.picking, items)
     made = 0
     for item in tqdm(items, "making grids", unit="grid", dynamic_ncols=True):
         try:
             made_from = drawing.made_from(item)
             picture = None if folder.has(item, made_from) else drawing.draw(item)
         except (ValueError, OSError) as error:
-            skipped.append(Skipped(item.path, str(error)))
+            skipped.append(Skipped(item.path, why(error)))
             folder.drop(item)
             continue
         # Outside of the try: a full disk ends the run.
@@ -72,31 +75,49 @@ def _make(options: argparse.Namespace, domains: Sequence[Domain], drawing: Drawi
     return _report(options, folder, made, skipped)
 
 
+def _say_without_clock(picking: Picking, items: Sequence[Item]) -> None:
+    folders = sum(item.path.is_dir() for item in items)
+    if folders and (picking.skip_start.in_seconds or picking.skip_end.in_seconds):
+        print(
+            f"{folders} of the sequences are folders, whose pictures have no seconds: an intro or outro in seconds "
+            "stays in there; give a number of frames, such as 90",
+            file=sys.stderr,
+        )
+
+
 def _report(options: argparse.Namespace, folder: DatasetFolder, made: int, skipped: Sequence[Skipped]) -> int:
     for each in skipped:
-        print(f"skipped {each.path}: {each.reason}", file=sys.stderr)
+        print(f"skipped {each}", file=sys.stderr)
     if not folder.grids:
         print(f"there is nothing to make a dataset of in {options.input}", file=sys.stderr)
         folder.list_skipped(skipped)
         return NOTHING
     for domain, grids in folder.grids.items():
-        print(f"{grids[0].parent}: {len(grids)} grids of {domain.name}, {domain.layout}")
+        print(f"{printable(grids[0].parent)}: {len(grids)} grids of {domain.name}, {domain.layout}")
     for path in folder.strangers():
-        print(f"{path} does not come from {options.input}, but will be trained on; delete it if it should not be")
+        where = printable(path)
+        print(f"{where} does not come from {options.input}, but will be trained on; delete it if it should not be")
     look_at = [*folder.finish(options.batch_size, options.repeats), *folder.list_skipped(skipped)]
-    print(f"{made} of them made now, {len(skipped)} sequences skipped.  Look at", ", ".join(map(str, look_at)))
+    print(f"{made} of them made now, {len(skipped)} sequences skipped.  Look at", ", ".join(map(printable, look_at)))
     return 0
 
 
 def _domains(options: argparse.Namespace) -> Sequence[Domain]:
-    text = options.domain or options.domains
-    domains: Sequence[Domain] = read_domains(text) if text else DOMAINS
+    text = options.domains if options.domain is None else options.domain
+    domains: Sequence[Domain] = DOMAINS
+    if text is not None:
+        domains = read_domains(text) if text else ()
+    if not domains:
+        raise ValueError(f"'{brief(text)}' names no domain; leave the option out for the released ones")
     if options.domain and len(domains) != 1:
         raise ValueError(f"--domain is one domain, got {len(domains)}; name several with --domains")
     folders = [slug(domain.name) for domain in domains]
+    for domain, name in zip(domains, folders, strict=True):
+        if problem := problem_of(name):
+            raise ValueError(f"there can't be a folder {brief(name)} for the domain {brief(domain.name)}: {problem}")
     if double := {domain.name for domain in domains if folders.count(slug(domain.name)) > 1}:
         raise ValueError(f"these domains would share a folder: {', '.join(sorted(double))}")
-    return [in_frames(domain, options.frames) for domain in domains] if options.frames else domains
+    return [in_frames(domain, options.frames) for domain in domains] if options.frames is not None else domains
 
 
 def _check_folders(source: Path, output: Path) -> None:

@@ -16,7 +16,7 @@ def make_trainer() -> Any:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The defaults of domain heads.  The network's options: see network_options.Options."""
+    """The defaults of domain heads.  The network's options: heads/options.py."""
     parser.set_defaults(
         network_module="training.asymmetric_network",
         # That of the file with add_to, else that of the released heads.

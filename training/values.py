@@ -1,4 +1,4 @@
-"""Settings of TOML files and of the command line, checked as they are taken."""
+"""Settings from TOML files and the command line; each is checked when it is taken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from makeanything.foreign import brief, finite, kind
 Values = Mapping[str, Any]
 NUMBER = (int, float)
 
-TOML_BYTES = 2**20
+TOML_BYTES = 2**16
+TOML_MARKS = 10_000
+"""Brackets, and equals signs, in TOML: toml's time grows with their square, and 60,000 of them took it a minute."""
 PATH_CHARACTERS, PART_BYTES = 4096, 255
 _BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 LARGEST = 10**12
@@ -26,17 +28,29 @@ def read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     if path.stat().st_size > TOML_BYTES:
-        raise ValueError(f"{path} is no settings file: it has more than {TOML_BYTES:,} bytes")
+        raise ValueError(f"{path} is not a settings file: it has more than {TOML_BYTES:,} bytes")
     try:
-        return toml.loads(path.read_text(encoding="utf-8"))
+        return _loads(path.read_text(encoding="utf-8"))
     # Broken text makes toml raise whatever Python has: IndexError, TypeError, RecursionError ...
     except Exception as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error) or type(error).__name__
         raise ValueError(f"{path} is not TOML: {brief(reason, 150)}") from None
 
 
+def _loads(text: str) -> dict[str, Any]:
+    for marks in ("[{", "="):
+        if sum(map(text.count, marks)) > TOML_MARKS:
+            raise ValueError(f"it has more than {TOML_MARKS:,} of {' or '.join(marks)}")
+    return toml.loads(text)
+
+
+def printable(path: Path) -> str:
+    """A whole path for a message or a list: in one line, and in letters that can be written as UTF-8."""
+    return brief(str(path), PATH_CHARACTERS)
+
+
 def path_of(text: str) -> Path:
-    """A path that someone wrote, with ~ for a home.  ValueError for one that no system has."""
+    """A path that someone wrote, with ~ for a home.  ValueError for one that can't exist on any system."""
     longest = max(len(part.encode("utf-8", "replace")) for part in re.split(r"[/\\]", text))
     # A line break in a path is a quotation mark that was forgotten.
     if longest > PART_BYTES or len(text) > PATH_CHARACTERS or _BREAKS.search(text):
@@ -56,19 +70,21 @@ def flatten(sections: Values) -> dict[str, Any]:
 
 
 def parse(overrides: Sequence[str]) -> dict[str, Any]:
-    """Settings written key=value; what is not TOML value is text."""
+    """Settings written key=value; what is not a TOML value is text."""
     values: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
-            raise ValueError(f"settings on the command line are written key=value, got {override}")
+            raise ValueError(f"settings on the command line are written key=value, got {brief(override)}")
+        if len(text) > TOML_BYTES:
+            raise ValueError(f"{brief(name)} has more than {TOML_BYTES:,} characters")
         values[name] = _value(text)
     return values
 
 
 def _value(text: str) -> Any:
     try:
-        return toml.loads(f"value = {text}")["value"]
+        return _loads(f"value = {text}")["value"]
     # As in read_toml.
     except Exception:
         return text

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from makeanything import pictures
-from training.data.sources import read_picture
+from training.data.stills import read_picture
 
 from .fuzzer import Fuzzer
 

@@ -8,25 +8,28 @@ Numbers that the optimizer keeps are JSON in the header.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from makeanything.files import open_safetensors
+from makeanything.foreign import brief
 from makeanything.saving import make_folder, save_safetensors
 
+from .memory import Memory, Trained, check, count, read_groups, read_numbers
+
 WEIGHT = "weight"
-Trained = Mapping[str, nn.Parameter]
-"""What trains, by name."""
+TEXTS = ("step", "optimizer", "numbers", "groups")
+"""What the header says."""
 
 
 def save(path: Path, trained: Trained, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Write the state after `step` steps, atomically."""
     tensors: dict[str, Tensor] = {f"{WEIGHT}.{name}": parameter for name, parameter in trained.items()}
-    numbers: dict[str, dict[str, float]] = {}
+    numbers: Memory = {}
     state = optimizer.state_dict()
     for index, name in enumerate(_names(trained, optimizer)):
         for key, value in state["state"].get(index, {}).items():
@@ -34,44 +37,53 @@ def save(path: Path, trained: Trained, optimizer: torch.optim.Optimizer, step: i
                 tensors[f"{key}.{name}"] = value
             else:
                 numbers.setdefault(name, {})[key] = value
-    texts = {
-        "step": str(step),
-        "optimizer": type(optimizer).__name__,
-        "numbers": json.dumps(numbers),
-        "groups": json.dumps(state["param_groups"]),
-    }
+    values = (str(step), type(optimizer).__name__, json.dumps(numbers), json.dumps(state["param_groups"]))
     make_folder(path.parent)
-    save_safetensors(tensors, path, texts)
+    save_safetensors(tensors, path, dict(zip(TEXTS, values, strict=True)))
 
 
 def restore(path: Path, trained: Trained, optimizer: torch.optim.Optimizer) -> int:
-    """Load the state into parameters and optimizer; the number of steps done, 0 where there is no file.
+    """Load the state into parameters and optimizer.  Returns the number of steps done, 0 where there is no file.
 
-    ValueError when the file is of another model or optimizer.
+    The optimizer's options stay those of this run.  ValueError when the file is of another model or optimizer, or is no
+    state; then nothing is loaded.
     """
     if not path.exists():
         return 0
-    with open_safetensors(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        texts = file.metadata() or {}
-    if texts.get("optimizer") != type(optimizer).__name__:
-        raise ValueError(
-            f"{path} was written with {texts.get('optimizer')}, this run has {type(optimizer).__name__}; "
-            "remove it to start anew"
-        )
-    _refuse_other(path, trained, tensors)
-    numbers = json.loads(texts["numbers"])
-    # A parameter that was never used has no memory, and must have none after resuming either.
-    state: dict[str, dict[str, Any]] = {name: dict(kept) for name, kept in numbers.items()}
-    for key, tensor in tensors.items():
-        memory, name = key.split(".", 1)
-        if memory == WEIGHT:
-            trained[name].data.copy_(tensor)
-        else:
-            state.setdefault(name, {})[memory] = _like(trained[name], tensor)
-    by_index = {index: state[name] for index, name in enumerate(_names(trained, optimizer)) if name in state}
-    optimizer.load_state_dict({"state": by_index, "param_groups": json.loads(texts["groups"])})
-    return int(texts["step"])
+    with _parsing(path):
+        with open_safetensors(path) as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            texts = file.metadata() or {}
+        if missing := [name for name in TEXTS if name not in texts]:
+            raise ValueError(f"its header does not say {', '.join(missing)}")
+    _refuse_other(path, trained, optimizer, tensors, texts["optimizer"])
+    with _parsing(path):
+        step, groups = count(texts["step"]), read_groups(texts["groups"], optimizer)
+        # A parameter that was never used has no memory, and must have none after resuming either.
+        memory = read_numbers(texts["numbers"])
+        for key, tensor in tensors.items():
+            what, _, name = key.partition(".")
+            if what != WEIGHT:
+                memory.setdefault(name, {})[what] = tensor
+            elif tensor.dtype != trained[name].dtype:
+                raise ValueError(f"{brief(name)} is in {tensor.dtype}, not {trained[name].dtype}")
+        check(memory, trained, optimizer)
+    for name, parameter in trained.items():
+        parameter.data.copy_(tensors[f"{WEIGHT}.{name}"])
+        for what, value in memory.get(name, {}).items():
+            memory[name][what] = _like(parameter, value) if isinstance(value, Tensor) else value
+    by_index = {index: memory[name] for index, name in enumerate(_names(trained, optimizer)) if name in memory}
+    optimizer.load_state_dict({"state": by_index, "param_groups": groups})
+    return step
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        reason = brief(str(error), 200)
+        raise ValueError(f"{path} is not a state of this loop: {reason}; remove it to start anew") from None
 
 
 def _names(trained: Trained, optimizer: torch.optim.Optimizer) -> list[str]:
@@ -85,13 +97,18 @@ def _like(parameter: Tensor, tensor: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor.clone()
 
 
-def _refuse_other(path: Path, trained: Trained, tensors: Mapping[str, Tensor]) -> None:
+def _refuse_other(
+    path: Path, trained: Trained, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], written_with: str
+) -> None:
+    mine = type(optimizer).__name__
+    if written_with != mine:
+        raise ValueError(f"{path} was written with {brief(written_with)}, this run has {mine}; remove it to start anew")
     saved = {key.removeprefix(f"{WEIGHT}."): t.shape for key, t in tensors.items() if key.startswith(f"{WEIGHT}.")}
     for name in sorted(saved.keys() | trained.keys()):
         there, here = saved.get(name), trained[name].shape if name in trained else None
         if there != here:
             raise ValueError(
-                f"{path} is the state of another run: {name} is {_words(there)} there and {_words(here)} here; "
+                f"{path} is the state of another run: {brief(name)} is {_words(there)} there and {_words(here)} here; "
                 "remove it to start anew"
             )
 

@@ -84,8 +84,8 @@ def load_autoencoder(path: Path) -> Autoencoder:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     if not any(key.startswith("taesd_encoder.") for key in state):
         raise ValueError(
-            f"{path} is no autoencoder in TAESD's layout (it holds {min(state, default='nothing')}); FLUX's own is for "
-            "sd-scripts: python -m training.train_heads"
+            f"{path} is not an autoencoder in TAESD's layout (it holds {min(state, default='nothing')}); FLUX's own is "
+            "for sd-scripts: python -m training.train_heads"
         )
     return Autoencoder.from_file(state).requires_grad_(False)
 

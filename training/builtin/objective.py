@@ -27,10 +27,11 @@ Model = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """Times are the sigmoid of normal draws of width `spread` (None: even over 0..1), then moved towards noise.
+    """How times are drawn: as the sigmoid of normal numbers, then shifted towards noise.
 
-    shift: how far (see flow.shift_time); None is FLUX's own for the size of the grid.
-    guidance: what the guidance embedding is told, drawn evenly between the two.
+    spread: the standard deviation of the normal numbers; None draws times evenly from 0 to 1 instead.
+    shift: how far they are shifted (see flow.shift_time); None is FLUX's own shift for the size of the grid.
+    guidance: the guidance that the model is told, drawn evenly between these two.
     """
 
     shift: float | None = flow.PAPER_SHIFT

@@ -1,7 +1,7 @@
-"""A run of the built-in loop, as a TOML describes it: the settings file of the sd-scripts trainers, with their names.
+"""A run of the built-in loop, read from a TOML file with the names and meanings of sd-scripts' settings.
 
-A setting that changes only speed, memory, logs or samples is passed over; another that the loop does not know is an
-error, for it would change the result.
+Settings that change only speed, memory, logs or samples are passed over.  Any other setting that the loop does not know
+is an error, because it would change the result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OF_KIND: Mapping[str, set[str]] = {
     "recraft": NETWORK | {"head_file", "head", "frames"},
     "full": set(),
 }
-"""What trains, and the settings that it alone has."""
+"""What trains -> the settings that only this kind of run has."""
 KINDS = tuple(OF_KIND)
 FILES = ("pretrained_model_name_or_path", "ae", "text_encoder", "dataset_config")
 READ = {
@@ -43,7 +43,7 @@ FIXED: Mapping[str, tuple[object, ...]] = {
     "save_model_as": ("safetensors",),
     "weighting_scheme": ("none", "uniform"),
 }
-"""What this loop does in any case."""
+"""Settings of which this loop knows only these values."""
 MODULES = {"heads": "training.asymmetric_network", "recraft": "networks.lora_flux"}
 PASSED_OVER = {
     "apply_t5_attn_mask", "blocks_to_swap", "cache_latents", "cache_latents_to_disk", "cache_text_encoder_outputs",
@@ -136,7 +136,7 @@ def _read_settings(values: Values, keep: int | None) -> Settings:
     texts = pairs(values, "optimizer_args")
     try:
         arguments = {name: ast.literal_eval(text) for name, text in texts.items()}
-    # What Python can't read, or not that deep.
+    # Text that is not Python, or is nested too deep for it.
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError):
         got = brief(str(texts))
         raise ValueError(f"optimizer_args are names with numbers, such as weight_decay=0.01; got {got}") from None
@@ -157,7 +157,7 @@ def _read_settings(values: Values, keep: int | None) -> Settings:
 
 
 def _read_objective(kind: str, values: Values) -> Objective:
-    """The meanings of sd-scripts; its "sigma" is even, from a table of 1000 times where this loop has no steps."""
+    """With sd-scripts' meanings; its "sigma" draws evenly from a table of 1000 times, this loop from all times."""
     sampling = choose(values, "timestep_sampling", SAMPLINGS, "flux_shift" if kind == "recraft" else "shift")
     shift = take(values, "discrete_flow_shift", NUMBER, 3.1582)
     spread = take(values, "sigmoid_scale", NUMBER, 1.0)

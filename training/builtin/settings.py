@@ -39,7 +39,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "lr", "accumulation", "save_every"):
-            # Not <= 0, which NaN is not either.
+            # Written so that NaN is refused too.
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup", "clip", "seed"):

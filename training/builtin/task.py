@@ -34,7 +34,7 @@ class Batch:
 
 
 Batches = Callable[[torch.Generator], Batch]
-"""A random batch, drawn from a generator on the CPU alone."""
+"""Draws a random batch; the generator, on the CPU, decides it."""
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,12 @@ def head_of(picture: str | Path, heads: Sequence[Domain], named: object, flag: i
 def refuse_other(picture: str | Path, merged: Domain, heads: Sequence[Domain], named: object, flag: int | None) -> None:
     """ValueError where subset or caption say another domain than `merged`, whose head is in the FLUX.
 
-    heads: those of the file that it was merged from, which numbers count; where none are known, numbers say nothing.
+    heads: those of the file that it was merged from, where they are known.  Numbers count them; a number beyond them
+    is one of other heads, and says nothing.
     """
     for said in (named, flag):
         text = "" if said is None else str(said).strip()
         if text.isdecimal():
-            text = heads[int(text) - 1].name if 1 <= int(text) <= len(heads) else text if heads else ""
+            text = heads[int(text) - 1].name if 1 <= int(text) <= len(heads) else ""
         if text and text.casefold() != merged.name.casefold():
             raise ValueError(f"{picture} is of {brief(text)}, but the head in FLUX is that of {merged.name}")

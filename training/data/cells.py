@@ -17,7 +17,7 @@ from makeanything.recraft import loss_mask, paste
 from makeanything.serpentine import PIXELS_PER_TOKEN, STANDARD_CELLS, Layout
 
 EXAMPLES = 3
-"""Pictures an error names."""
+"""How many pictures an error names."""
 
 
 Encode = Callable[[Tensor], Tensor]

@@ -28,7 +28,7 @@ IDLE = {
     "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale", "caption_separator", "keep_tokens",
     "cache_info", "validation_seed", "resize_interpolation",
 }  # fmt: skip
-"""Keys that change nothing here, where every grid has the dataset's size and captions stay whole."""
+"""Keys that change nothing here: every grid has the dataset's size, and captions stay whole."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Dataset:
 
 
 def read(path: Path) -> list[Dataset]:
-    """The datasets of a TOML file.  ValueError names what the built-in loop can't do, and what a picture lacks."""
+    """The datasets of a TOML file.  ValueError names a setting that the loop can't follow, or what a picture lacks."""
     config = read_toml(path)
     try:
         general = take(config, "general", dict, {})

@@ -13,14 +13,16 @@ from glob import escape
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from makeanything.contact_sheet import contact_sheet
 from makeanything.domains import Domain
-from makeanything.pictures import from_image, opened, save_png
+from makeanything.pictures import from_image, opened, save_image, save_png
 from makeanything.saving import atomic, make_folder
 from makeanything.serpentine import split
 
+from ..values import printable
 from .sequences import Item, Skipped, slug
 
 STAMP = "make_dataset"
@@ -32,7 +34,7 @@ SHEET_FRAME = 128
 
 
 class DatasetFolder:
-    """What one run makes, or finds made.  Nothing is ever half written."""
+    """The grids that one run makes, or finds made before.  No file is ever half written."""
 
     def __init__(self, root: Path, extension: str, heads: Sequence[Domain] = ()) -> None:
         """`heads`: with them, captions also carry their domain's number among these, as the authors' trainer needs."""
@@ -44,32 +46,34 @@ class DatasetFolder:
         grid = self._grid(item)
         if self._is_taken(item):
             raise ValueError(f"another sequence of {item.domain.name} has the name {item.name}; rename one of them")
+        if self._text(item).is_dir():
+            raise ValueError(f"{printable(self._text(item))} is a folder, in the place of its caption; move it")
         stamp = _read_stamp(grid)
         if grid.exists() and not stamp:
-            raise ValueError(f"{grid} is in its place, which this command did not make; move it")
+            raise ValueError(f"{printable(grid)} is in its place, which this command did not make; move it")
         if stamp != self._stamp(item, made_from) or not self._text(item).exists():
             return False
         self.grids.setdefault(item.domain, []).append(grid)
         return True
 
-    def save(self, item: Item, picture: Tensor, made_from: object) -> None:
-        """Write the item's grid (H, W, 3) and caption."""
+    def save(self, item: Item, picture: Image.Image, made_from: object) -> None:
+        """Write the item's grid and caption."""
         grid = self._grid(item)
         make_folder(grid.parent)
+        # First: sd-scripts would train for ever on the latents and texts of what was here before.
+        for cache in grid.parent.glob(f"{escape(item.name)}_*.npz"):
+            _remove(cache)
         with atomic(self._text(item)) as temporary:
             temporary.write_text(self._caption(item) + "\n", encoding="utf-8")
-        save_png(picture, grid, {STAMP: self._stamp(item, made_from)})
-        # sd-scripts would go on with the latents and text encodings of what was here before.
-        for cache in grid.parent.glob(f"{escape(item.name)}_*.npz"):
-            cache.unlink()
+        save_image(picture, grid, {STAMP: self._stamp(item, made_from)})
         self.grids.setdefault(item.domain, []).append(grid)
 
     def drop(self, item: Item) -> None:
-        """Remove what an earlier run made of an item that gives no grid any more."""
+        """Remove what an earlier run made of an item that no longer gives a grid."""
         grid = self._grid(item)
         if _read_stamp(grid) and not self._is_taken(item):
-            grid.unlink()
-            self._text(item).unlink(missing_ok=True)
+            _remove(grid)
+            _remove(self._text(item))
 
     def finish(self, batch_size: int, repeats: int) -> list[Path]:
         """Write dataset.toml and the contact sheets; their paths."""
@@ -82,11 +86,11 @@ class DatasetFolder:
         """Write skipped.txt when anything was; its path."""
         path = self.root / "skipped.txt"
         if not skipped:
-            path.unlink(missing_ok=True)
+            _remove(path)
             return []
         make_folder(self.root)
         with atomic(path) as temporary:
-            temporary.write_text("".join(f"{each.path}: {each.reason}\n" for each in skipped), encoding="utf-8")
+            temporary.write_text("".join(f"{each}\n" for each in skipped), encoding="utf-8")
         return [path]
 
     def strangers(self) -> list[Path]:
@@ -102,7 +106,7 @@ class DatasetFolder:
         return self.root / slug(item.domain.name) / f"{item.name}.png"
 
     def _is_taken(self, item: Item) -> bool:
-        """Whether this run has a grid of this name; many disks do not tell capitals apart."""
+        """Whether this run has a grid of this name; on many disks, capitals make no difference."""
         name = self._grid(item).name.casefold()
         return name in (path.name.casefold() for path in self.grids.get(item.domain, []))
 
@@ -133,7 +137,7 @@ class DatasetFolder:
                     yield f"[datasets.subsets.custom_attributes]\ndomain = {_quoted(domain.name)}"
 
     def _write_sheets(self, domain: Domain, grids: Sequence[Path]) -> list[Path]:
-        """Pages with a sequence in each row, in time order.  Beside the grids they would be trained on."""
+        """Pages with a sequence in each row, in time order; not beside the grids, where they would be trained on."""
         name = f"{slug(domain.name)}_contact_sheet"
         sheets = []
         for page, start in enumerate(range(0, len(grids), SHEET_ROWS), 1):
@@ -144,8 +148,17 @@ class DatasetFolder:
             save_png(contact_sheet(frames, domain.layout.frames, names, numbered=False), sheets[-1])
         for old in self.root.glob(f"{escape(name)}*.png"):
             if re.fullmatch(rf"{re.escape(name)}(_\d+)?", old.stem) and old not in sheets:
-                old.unlink()
+                _remove(old)
         return sheets
+
+
+def _remove(path: Path) -> None:
+    """Another run may have done so.  OSError says in one line what is in the way."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        reason = "it is a folder; move it" if path.is_dir() else error.strerror or type(error).__name__
+        raise OSError(f"{printable(path)} can't be removed: {reason}") from error
 
 
 def _read_stamp(grid: Path) -> str:
@@ -170,5 +183,5 @@ def _thumbnails(grid: Path, domain: Domain) -> Tensor:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string, which is written as JSON's are."""
+    """A TOML string; it is written like one of JSON."""
     return json.dumps(text, ensure_ascii=False)

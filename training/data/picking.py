@@ -17,7 +17,7 @@ STILL = 0.1
 MOST = 1024
 """Thumbnails kept of one sequence, however long it is; even."""
 PASSING = 9
-"""Thumbnails (odd): what is seen in less than half of so many in a row, such as a hand, passes."""
+"""Thumbnails in a row (odd): what is seen in fewer than half of them, such as a hand, is not part of the picture."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Skip:
         return cls(float(match[1] or match[2]), in_seconds=match[1] is None)
 
     def count(self, elapsed: Iterable[float]) -> int:
-        """How many frames to skip, given the seconds of every frame from the end that is skipped; none: no clock."""
+        """How many frames to skip; `elapsed` is every frame's distance in seconds from the end that is skipped."""
         return sum(seconds < self.amount for seconds in elapsed) if self.in_seconds else int(self.amount)
 
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from makeanything.domains import Domain, find
+from makeanything.file_names import problem_of
+from makeanything.foreign import brief
 from makeanything.pictures import natural
 from makeanything.serpentine import Layout
 
+from ..values import printable
 from .captions import read_flags
 from .sources import is_grid, reader
 
@@ -18,7 +21,7 @@ FORM = re.compile(r"(\d+) ?[*x] ?(\d+) of (\d+) sub-images", re.IGNORECASE)
 """How the prompt of a grid begins."""
 CAPTIONS = (".caption", ".txt")
 BESIDE = {*CAPTIONS, ".json", ".npz", ".toml"}
-"""Files of captions, settings and caches, which are no sequences."""
+"""Endings of captions, settings and caches; such files are not sequences."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Skipped:
     path: Path
     reason: str
 
+    def __str__(self) -> str:
+        return f"{printable(self.path)}: {self.reason}"
+
 
 def slug(name: str) -> str:
     """A domain's name as a folder's: lower case, words joined by _."""
@@ -62,10 +68,23 @@ def look(folder: Path, domains: Sequence[Domain], flat: bool) -> Iterator[Item |
     named = {} if flat else {slug(domain.name): domain for domain in domains}
     for path in _entries(folder):
         domain = named.get(slug(path.name)) if path.is_dir() else None
-        if domain is not None:
-            yield from (_item(entry, [domain], flagged=False) for entry in _entries(path))
-        else:
+        if domain is None:
             yield _item(path, domains, flagged=len(domains) > 1)
+            continue
+        try:
+            entries = _entries(path)
+        except OSError as error:
+            yield Skipped(path, why(error))
+            continue
+        yield from (_item(entry, [domain], flagged=False) for entry in entries)
+
+
+def why(error: Exception) -> str:
+    """What to say of a sequence that gives no grid."""
+    # The system's own texts carry a number, and the path once more.
+    if isinstance(error, OSError) and error.strerror:
+        return f"{brief(Path(str(error.filename or 'it')).name)} can't be read ({error.strerror})"
+    return str(error)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -77,13 +96,17 @@ def _item(path: Path, domains: Sequence[Domain], flagged: bool) -> Item | Skippe
     try:
         if not is_grid(path) and reader(path) is None:
             raise ValueError("it is neither a picture, a video nor a folder of pictures")
+        name = path.name if path.is_dir() else path.stem
+        # The grid gets the same name; what separates folders on one system is a letter on another.
+        if problem := problem_of(f"{name}.png") or ("it holds a \\" if "\\" in name else ""):
+            raise ValueError(f"its grid can't have its name: {problem}; rename it")
         caption, number = read_flags(_caption(path))
         if flagged and number is None:
             return Skipped(path, _which(path, domains))
         domain = domains[find(domains, number)] if flagged and number is not None else domains[0]
         return Item(path, domain, _prompt(caption or _words(path, domain), domain))
     except (ValueError, OSError) as error:
-        return Skipped(path, str(error))
+        return Skipped(path, why(error))
 
 
 def _which(path: Path, domains: Sequence[Domain]) -> str:
@@ -107,12 +130,12 @@ def _caption(path: Path) -> str:
             try:
                 return " ".join(file.read_text(encoding="utf-8-sig").split())
             except UnicodeDecodeError:
-                raise ValueError(f"{file.name} is not text in UTF-8; save it so") from None
+                raise ValueError(f"{brief(file.name)} is not text in UTF-8; save it so") from None
     return ""
 
 
 def _words(path: Path, domain: Domain) -> str:
-    """The subject that a file's or folder's name tells, or the domain's where it only numbers."""
+    """The subject: the name of a file or folder, or of the domain where that is only a number."""
     name = path.name if path.is_dir() else path.stem
     # Downloaders put an identifier into brackets.
     words = re.sub(r"\[[^\]]*\]|[\s_.-]+", " ", name).strip()

@@ -1,4 +1,4 @@
-"""Heads that the coming batch does not use wait on the CPU, so that a card's memory does not grow with the heads."""
+"""Heads that the next batch does not use wait on the CPU, so that more heads need no more of a card's memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .network import HeadNetwork
 class IdleHeads:
     """Moves B of heads, and what the optimizer keeps for them, between the training's device and the CPU.
 
-    All heads wait at first.  One whose gradients no step has used yet stays with them.
+    At first all heads wait.  A head stays on the device as long as it has gradients that no step has used.
     """
 
     def __init__(self, network: HeadNetwork, optimizer: torch.optim.Optimizer, device: torch.device) -> None:

@@ -20,7 +20,7 @@ from makeanything.lora_header import Layer
 from .layer import AsymmetricLinear, Dropout, Route, add_update, linear_layers, lora_name
 
 MOST_RANK = 4096
-"""Of FLUX.1-dev's 3072 by 12288 weights, more is no saving."""
+"""FLUX.1-dev's layers have 3072 inputs or more: a larger rank would save nothing."""
 
 Network = TypeVar("Network", bound="HeadNetwork")
 
@@ -96,7 +96,7 @@ class HeadNetwork(nn.Module):
 
     @property
     def idle_on_cpu(self) -> bool:
-        """Whether heads wait on the CPU (see idle_heads.IdleHeads)."""
+        """Whether heads wait on the CPU (see idle.IdleHeads)."""
         return self.layer(self.targets[0]).ups_stay
 
     def leave_idle_on_cpu(self, leave: bool) -> None:
@@ -155,7 +155,7 @@ class HeadNetwork(nn.Module):
         mine = {lora_name(name): self.layer(name) for name in self.targets}
         for what, names in (
             ("lacks", mine.keys() - lora.layers.keys()),
-            ("has layers that this network has not:", lora.layers.keys() - mine.keys()),
+            ("has layers that this network lacks:", lora.layers.keys() - mine.keys()),
         ):
             if names:
                 raise ValueError(f"{lora.path.name} {what} {', '.join(sorted(names)[:3])} ({len(names)} in all)")

@@ -84,7 +84,7 @@ class Options:
         try:
             pattern = re.compile(self.layers)
         except re.error as error:
-            raise ValueError(f"layers={self.layers!r} is no regular expression: {error}") from None
+            raise ValueError(f"layers={self.layers!r} is not a regular expression: {error}") from None
         matches = [match for match in map(BLOCKS.fullmatch, names) if match]
         blocks = {
             kind: _indices(text, {int(match["index"]) for match in matches if match[1] == kind})

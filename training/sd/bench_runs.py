@@ -21,7 +21,7 @@ from ..memory import peak_of
 
 @dataclass(frozen=True)
 class Size:
-    """Of the model, of a sample (grid: tokens along an edge) and of the LoRA."""
+    """Sizes of the model, of a sample (grid: tokens along an edge) and of the LoRA."""
 
     hidden: int = 3072
     double_blocks: int = 19
@@ -51,7 +51,7 @@ SMALL = Size(384, 2, 4, 256, 64, grid=16, text=64, rank=8, dtype=torch.float32, 
 
 @dataclass(frozen=True)
 class Case:
-    """A network to measure; of 0 domains it is sd-scripts' own."""
+    """A network to measure; with 0 domains it is sd-scripts' own."""
 
     domains: int
     mixed: bool = False

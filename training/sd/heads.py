@@ -1,6 +1,6 @@
 """Domain heads on sd-scripts' FLUX trainer: every sample of a batch trains its own head (paper, section 3.3).
 
-Import it after sd_scripts.enable().
+Import it after engine.enable().
 """
 
 from __future__ import annotations

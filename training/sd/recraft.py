@@ -1,7 +1,7 @@
 """ReCraft on sd-scripts' FLUX trainer: an ordinary LoRA on a FLUX with one domain's head in it (paper, section 3.4).
 
 In every sample the tail of the grid is the finished picture: encoded alone, clean in the input, out of the loss.
-Import it after sd_scripts.enable().
+Import it after engine.enable().
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TailCaching(strategy_flux.FluxLatentsCachingStrategy):
 
 
 class ReCraftTrainer(FluxTrainer):
-    """The trainer with the head merged when FLUX is loaded, and the tail pinned in every step and sample."""
+    """The trainer that merges the head when FLUX is loaded, and holds the tail in every step and sample."""
 
     base: Base
     """What the command line says of the head and the grids."""
@@ -158,7 +158,7 @@ class ReCraftTrainer(FluxTrainer):
 
 @contextmanager
 def replaced(module: ModuleType, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Have sd-scripts call another function of a module, where it has no method to override."""
+    """Have sd-scripts call another function in place of a module's, where there is no method to override."""
     original = getattr(module, name)
     setattr(module, name, function)
     try:

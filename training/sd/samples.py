@@ -74,7 +74,7 @@ def read_prompts(file: str, key: str) -> list[dict[str, Any]]:
 
 
 def read_heads(path: str, heads: Sequence[Domain]) -> list[int]:
-    """The head (from 0) of every prompt of a file, said by its key "domain"; the only head needs no naming.
+    """The head (from 0) of every prompt of a file, named by its key "domain"; an only head need not be named.
 
     ValueError names the prompt whose domain is missing or unknown, or whose grid does not divide into cells.
     """

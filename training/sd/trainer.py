@@ -1,6 +1,6 @@
-"""What our trainers on sd-scripts share: exact resuming, several processes, and samples with their frames.
+"""What our trainers on sd-scripts share: exact resuming, several processes, and samples saved with their frames.
 
-Import it after sd_scripts.enable().
+Import it after engine.enable().
 
 Every batch draws its noise from a seed of its own and every epoch its order of the data, so what a step does depends on
 its number, the weights and the optimizer's state alone.  A resumed run goes through the data from the start without
@@ -38,14 +38,14 @@ logger = logging.getLogger(__name__)
 
 TRAIN_STATE = "train_state.json"
 PROGRESS = "makeanything_progress.json"
-"""In the folder of a state: sd-scripts' file and ours."""
+"""Files in the folder of a state: sd-scripts' and ours."""
 HELD = {
     "save_every_n_steps": None,
     "save_every_n_epochs": None,
     "validate_every_n_steps": None,
     "validate_every_n_epochs": sys.maxsize,
 }
-"""Settings while a resumed run goes through its data: nothing is saved or validated once more."""
+"""Settings while a resumed run goes through its data, so that nothing is saved or validated a second time."""
 EPOCH, BATCH = range(2)
 
 
@@ -176,7 +176,9 @@ class FluxTrainer(FluxNetworkTrainer):
             return
         saved = {name: Path(folder, name) for name in (TRAIN_STATE, PROGRESS)}
         if missing := [str(path) for path in saved.values() if not path.is_file()]:
-            raise FileNotFoundError(f"{', '.join(missing)} is missing: no state of this trainer, or one saved halfway")
+            raise FileNotFoundError(
+                f"{', '.join(missing)} is missing: it is not a state of this trainer, or one saved halfway"
+            )
         progress = json.loads(saved[PROGRESS].read_text(encoding="utf-8"))
         for name, value in self.run.items():
             if progress[name] != value:
