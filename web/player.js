@@ -101,7 +101,7 @@ class Player {
     this.draw();
   }
 
-  /** As its user wants it: what was chosen stays. */
+  /** Shows a frame that the user chose; playing stops, so that it stays. */
   stopAt(index) {
     this.play(false);
     this.seek(index);
@@ -193,7 +193,7 @@ const players = new Map();
 
 function addPlayer(node) {
   const player = new Player(node);
-  // The frontend's own pictures of the same frames: Vue nodes go by the first, the classic canvas draws in the second.
+  // Hides the frontend's own pictures of the same frames: the first is for Vue nodes, the second for the classic canvas.
   node.hideOutputImages = true;
   node.onDrawBackground = () => {};
   players.set(node, player);
