@@ -36,7 +36,7 @@ def check_prefix(prefix: str) -> None:
     # The host replaces its own words by at most five digits and no others, and puts a name at the end.
     plain = _BY_HOST.sub("00000", prefix).rstrip("/\\")
     if plain and (problem := problem_of(plain)):
-        raise ValueError(f"'{brief(prefix)}' is no name inside the output folder: {problem}.")
+        raise ValueError(f"'{brief(prefix)}' is not a name inside the output folder: {problem}.")
 
 
 def _problem_of_part(part: str) -> str:

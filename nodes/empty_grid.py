@@ -1,4 +1,4 @@
-"""The Empty Grid node: latents of the size that a grid of frames wants."""
+"""The Empty Grid node: latents of the size that a grid of frames needs."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class EmptyGrid(io.ComfyNode):
 
 
 def empty_grid(layout: Layout, cell: int, batch: int) -> dict[str, Any]:
-    """LATENT of empty grids, with cells of `cell` pixels.
+    """LATENT of `batch` empty grids, with cells of `cell` pixels.
 
-    The stock node knows the device, dtype and extra entries that this version of the host wants.
+    The stock node makes it, as it knows the device, dtype and extra entries that this version of the host needs.
     """
     made = EmptySD3LatentImage.execute(width=layout.cols * cell, height=layout.rows * cell, batch_size=batch)
     return made[0]

@@ -65,7 +65,7 @@ class ExtractHead(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, heads: str, domain: str, file_name: str, **_: Any) -> tuple[str, str]:
-        """A heads file or a new file that is replaced or deleted runs the node again."""
+        """The node runs again when the heads file or the new file is replaced or deleted."""
         return stamp(heads), file_stamp(_place(_name(open_heads(heads), domain, file_name)))
 
     @classmethod
@@ -73,7 +73,7 @@ class ExtractHead(io.ComfyNode):
         lora = open_heads(heads)
         name = _name(lora, domain, file_name)
         path = _place(name)
-        # The same graph queued once more, in a later session too, is no mistake.
+        # Queuing the same graph once more, in a later session too, is not a mistake.
         if not (path.is_file() and _holds(path, lora.select(domain, ask))):
             _check_free(path, name, overwrite)
             make_folder(path.parent)
@@ -83,22 +83,24 @@ class ExtractHead(io.ComfyNode):
 
 
 def _name(lora: AsymmetricLora, domain: str, file_name: str) -> Path:
-    """The new file's name in the loras folder; ValueError for an unknown domain or a name that would leave it."""
+    """The new file's name in the loras folder; ValueError for an unknown domain, or for a name outside the folder."""
     chosen = choose(lora, domain).name
     return lora_name(file_name.strip() or re.sub(r"\W+", "_", f"{lora.path.stem}_{chosen}".lower()))
 
 
 def _place(name: Path) -> Path:
-    """Where a file of this name lies, in the first of the loras folders that has one; else where it is to be."""
+    """Where a file of this name lies, in the first loras folder that has one; else where a new one goes."""
     folders = folder_paths.get_folder_paths(LORAS)
-    # A link counts also while the disk it leads to is away.
+    # A link counts even while the disk that it leads to is away.
     return next((path for folder in folders if os.path.lexists(path := Path(folder, name))), Path(folders[0], name))
 
 
 def _check_free(path: Path, name: Path, overwrite: bool) -> None:
-    """ValueError unless a file may be written there.  The host looks through several folders, and a file in the first
-    hides those of its name in the others."""
-    # Some systems don't tell capitals from small letters.
+    """ValueError unless a file may be written there.
+
+    The host looks through several folders, and a file in the first hides files of the same name in the others.
+    """
+    # On some systems, capital and small letters are the same in names.
     offered = {known.replace("\\", "/").casefold() for known in folder_paths.get_filename_list(LORAS)}
     if not os.path.lexists(path) and name.as_posix().casefold() not in offered:
         return
@@ -116,7 +118,7 @@ def _check_free(path: Path, name: Path, overwrite: bool) -> None:
 
 
 def _holds(path: Path, wanted: Mapping[str, Tensor]) -> bool:
-    """Whether the file is this head, written before.  Compared one by one, so that it is not in memory as a whole."""
+    """Whether the file is this head, written before.  Tensors are read one by one, so that memory holds only one."""
     try:
         with open_weights(path) as file:
             return file.entries.keys() == wanted.keys() and all(
@@ -127,15 +129,17 @@ def _holds(path: Path, wanted: Mapping[str, Tensor]) -> bool:
 
 
 def lora_name(text: str) -> Path:
-    """A file name inside the loras folder, with its suffix; ValueError for one that would leave the folder, or that
-    some systems don't have."""
+    """A file name inside the loras folder, with its suffix.
+
+    ValueError for a name outside the folder, or one that some systems don't allow.
+    """
     path = PureWindowsPath(text)
     problem = file_names.problem_of(text)
     if not problem and path.name.lower() in SUFFIXES:
         problem = "it is only the ending of one"
     if problem:
         raise ValueError(
-            f"'{brief(text)}' is no name inside the loras folder: {problem}; give one such as portrait or "
+            f"'{brief(text)}' is not a name inside the loras folder: {problem}; give one such as portrait or "
             "heads/portrait."
         )
     return Path(*path.parts) if is_safetensors(path.name) else Path(*path.parts[:-1], f"{path.name}.safetensors")

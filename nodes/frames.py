@@ -108,7 +108,7 @@ class ContactSheet(io.ComfyNode):
                     "captions",
                     multiline=True,
                     default="",
-                    tooltip="One caption a line, first frame first; an empty line leaves its frame without. The font "
+                    tooltip="One caption per line, first frame first; an empty line leaves its frame without. The font "
                     "has the letters A to Z, without accents.",
                 ),
                 io.Boolean.Input("numbered", default=True, tooltip="Number the frames from 1."),

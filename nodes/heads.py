@@ -51,7 +51,7 @@ class HeadNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, heads: str = "", **_: Any) -> str:
-        """A replaced file runs the node again.  The host leaves out what is wired in."""
+        """The node runs again when the file is replaced.  The host leaves out inputs that are wired."""
         return stamp(heads)
 
 
@@ -60,7 +60,8 @@ class OneHeadNode(HeadNode):
 
     @classmethod
     def validate_inputs(cls, heads: str, domain: str) -> bool:
-        """Names both, so that execute explains a value that is no longer offered, not the host's list check."""
+        """Names both inputs, so that execute explains a value that is no longer offered, instead of the host's list
+        check."""
         return True
 
 
@@ -97,7 +98,7 @@ class LoadFluxWithDomain(OneHeadNode):
     def execute(
         cls, unet_name: str, weight_dtype: str, heads: str, domain: str, strength: float, apply: str = AUTO
     ) -> io.NodeOutput:
-        # A mistake shows before the model, of many GB, is loaded.
+        # So that a mistake shows before a model of many GB is loaded.
         choose(open_heads(heads), domain)
         strength = finite(strength, "strength")
         # As two nodes, so that the host keeps the loaded model when only the head changes.
@@ -159,7 +160,7 @@ class MixDomainHeads(HeadNode):
 
     @classmethod
     def validate_inputs(cls, heads: str, domain_1: str, domain_2: str, domain_3: str, domain_4: str) -> bool:
-        """As in the other head nodes, for every row."""
+        """As in the other head nodes, for all rows."""
         return True
 
     @classmethod

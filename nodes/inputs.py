@@ -54,12 +54,12 @@ def layout_inputs() -> list[io.Input]:
 
 
 def read_layout(layout: dict[str, Any] | None, domain: Domain | None) -> Layout:
-    """The Layout chosen with `layout_inputs`; None is what the host makes of a choice that it does not have.
+    """The Layout chosen with `layout_inputs`.  The host passes None for a choice that it does not know.
 
     ValueError for a wrong choice, rows or columns beyond EDGE, and a domain that is missing or of another layout.
     """
     choice = layout.get("layout") if isinstance(layout, dict) else None
-    # A wire brings anything, a dict of latents too.
+    # A wire may bring anything, such as a dict of latents.
     if layout is None or not isinstance(choice, str) or choice not in (FROM_DOMAIN, *_FRAMES, _CUSTOM):
         raise ValueError(f"layout is one of: {', '.join((FROM_DOMAIN, *_FRAMES, _CUSTOM))}.")
     if domain is not None:
@@ -92,7 +92,7 @@ def heads_input(files: Files) -> io.Input:
 
 
 def domain_input(files: Files, row: int | None = None) -> io.Input:
-    """The choice of a domain; numbered, with the row's own default, when a node has several rows of them."""
+    """The choice of a domain; in a node with several rows of them, it has the row's number and a default of its own."""
     names = domain_choices(files)
     return io.Combo.Input(
         "domain" if row is None else f"domain_{row}",
@@ -104,7 +104,7 @@ def domain_input(files: Files, row: int | None = None) -> io.Input:
 
 
 def apply_input(what: str) -> io.Input:
-    """The last input, and optional: workflows saved before it was there still run.  `what` is applied."""
+    """How `what` is applied.  It comes last and is optional, so that workflows saved before it was there still run."""
     return io.Combo.Input(
         "apply",
         options=[AUTO, PATCH, BRANCH],

@@ -55,12 +55,12 @@ class LoraStack(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora_1: str, lora_2: str, lora_3: str, lora_4: str, lora_5: str) -> bool:
-        """Names the files, so that a missing one stops the graph only when its row is on, and execute explains it."""
+        """Names the files, so that a missing one stops the graph only when its row is on, and execute says why."""
         return True
 
     @classmethod
     def fingerprint_inputs(cls, **rows: Any) -> list[str]:
-        """A file that is replaced runs the node again, when its row is on.  The host leaves out what is wired in."""
+        """The node runs again when a file whose row is on is replaced.  The host leaves out inputs that are wired."""
         return [stamp(rows.get(f"lora_{row}", NONE)) for row in range(1, ROWS + 1) if rows.get(f"on_{row}", True)]
 
     @classmethod
@@ -92,7 +92,7 @@ class LoraStack(io.ComfyNode):
 def _apply_all(
     stack: Sequence[StackedLora], model: ModelPatcher | None, clip: comfy.sd.CLIP | None, way: str
 ) -> tuple[Any, ...]:
-    """(model, clip, report).  An output whose input is not wired stops what it is wired to, saying why."""
+    """(model, clip, report).  An output whose input is not wired blocks the nodes after it, and they say why."""
     lines = []
     if model is None and clip is None:
         lines = [f"{brief(lora.name, NAMED)}: in the stack; wire a MODEL or a CLIP to apply it" for lora in stack]
@@ -144,7 +144,7 @@ def _read_row(rows: dict[str, Any], row: int) -> StackedLora:
 
 
 def _read_stack(entries: Any) -> list[StackedLora]:
-    """A LORA_STACK of any pack."""
+    """The rows of a LORA_STACK, whatever pack made it."""
     if not isinstance(entries, (list, tuple, NoneType)):
         raise ValueError(f"lora_stack must be a list, got {kind(entries)}")
     return [StackedLora.of(entry) for entry in entries or ()]

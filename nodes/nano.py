@@ -21,13 +21,13 @@ MODELS = Path(__file__).parents[1] / "models"
 
 
 def offer_models() -> None:
-    """Add the pack's model folders to the host's, behind them: loaders list both, and saving stays in the user's."""
+    """Add the pack's model folders after the host's own: loaders list both, and files are still saved in the user's."""
     for folder in sorted(path for path in MODELS.glob("*") if path.is_dir()):
         folder_paths.add_model_folder_path(folder.name, str(folder))
 
 
 class NanoTokenizer:
-    """What a CLIP asks of its tokenizer; tokenizer_data: {"rows": rows of the encoder's word table}."""
+    """What the host's CLIP needs of its tokenizer.  `tokenizer_data` is {"rows": rows of the encoder's word table}."""
 
     def __init__(self, embedding_directory: str | None, tokenizer_data: dict[str, int]) -> None:
         self.rows = tokenizer_data["rows"]
@@ -37,9 +37,9 @@ class NanoTokenizer:
 
 
 class NanoTextModel(TextEncoder):
-    """What a CLIP asks of its model."""
+    """What the host's CLIP needs of its model."""
 
-    # A few plain layers, which the host's weight streaming does not know.
+    # Its few plain layers are unknown to the host's weight streaming.
     disable_offload = True
 
     def __init__(self, dtype: torch.dtype, device: torch.device, model_options: Any, rows: int) -> None:
@@ -47,7 +47,7 @@ class NanoTextModel(TextEncoder):
         self.dtypes = {torch.float32}
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
-        """There is nothing to set: one layer's output, always on the model's device."""
+        """Nothing can be set: the output is always that of one layer, on the model's device."""
 
     def reset_clip_options(self) -> None:
         """As `set_clip_options`."""
@@ -78,7 +78,7 @@ class LoadNanoTextEncoder(io.ComfyNode):
         if path is None:
             raise ValueError(f"The text_encoders folder has no file '{brief(text_encoder)}'; choose another one.")
         with open_weights(path) as file:
-            # Before the weights are read: T5's are of 10 GB.
+            # Before the weights are read: T5 has 10 GB of them.
             check_rows(file.shapes)
             encoder = TextEncoder.from_state_dict(file.read(file.entries))
         rows = {"rows": encoder.words.num_embeddings}

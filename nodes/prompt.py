@@ -30,7 +30,8 @@ class ProcessPrompt(io.ComfyNode):
                     "steps",
                     multiline=True,
                     optional=True,
-                    tooltip="What happens in each frame, one line a frame, first frame first; empty lines are skipped.",
+                    tooltip="What happens in each frame, one line per frame, first frame first; empty lines are "
+                    "skipped.",
                 ),
             ],
             outputs=[io.String.Output(display_name="prompt", tooltip="For CLIP Text Encode.")],

@@ -1,4 +1,4 @@
-"""The ReCraft node: hold frames of the grid at given pictures while the others are drawn."""
+"""The ReCraft node: hold frames of the grid at given pictures while the other frames are drawn."""
 
 from __future__ import annotations
 
@@ -110,14 +110,17 @@ class ReCraft(io.ComfyNode):
 
 
 def _frame_index(frame: int, layout: Layout) -> int:
-    """A frame as users count it (1 first, 0 last) -> its index."""
+    """A frame as users count it (1 is the first, 0 the last) -> its index; ValueError for a frame beyond the last."""
     if frame > layout.frames:
         raise ValueError(f"ReCraft was asked to hold frame {frame}, but a {layout} grid has {layout.frames} frames.")
     return frame - 1 if frame else layout.tail
 
 
 def encode(vae: Any, pictures: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Pictures (B, H, W, 3) -> latents (B, 16, height, width), each fitted to the cell and encoded alone."""
+    """Pictures (B, H, W, 3) -> latents (B, 16, height, width), each picture fitted to the cell and encoded alone.
+
+    ValueError when `vae` is not FLUX's.
+    """
     if not hasattr(vae, "encode"):
         raise ValueError(
             "No VAE came in; the checkpoint may hold none. Load FLUX's own with Load VAE (ae.safetensors)."

@@ -29,7 +29,7 @@ PREFIX = "MakeAnything"
 def _time_inputs(hold_last: str) -> list[io.Input]:
     """`fps` and `hold_last`, the latter with this tooltip."""
     return [
-        io.Float.Input("fps", default=2.0, min=FPS[0], max=FPS[1], step=0.1, tooltip="Frames shown a second."),
+        io.Float.Input("fps", default=2.0, min=FPS[0], max=FPS[1], step=0.1, tooltip="Frames shown per second."),
         io.Float.Input("hold_last", default=1.0, min=HOLD_LAST[0], max=HOLD_LAST[1], step=0.1, tooltip=hold_last),
     ]
 
@@ -54,7 +54,7 @@ class AnimateSequence(io.ComfyNode):
                     step=0.05,
                     display_mode=io.NumberDisplay.slider,
                     tooltip="Share of each frame's time in which it turns into the next: 0 cuts, 1 never stands still. "
-                    "Above 0 the timeline gets at least 24 frames a second.",
+                    "Above 0 the timeline gets at least 24 frames per second.",
                 ),
                 io.Boolean.Input(
                     "ping_pong", default=False, tooltip="Then back to the start, showing neither end twice: 1 2 3 2."
@@ -63,7 +63,7 @@ class AnimateSequence(io.ComfyNode):
             outputs=[
                 io.Image.Output("timeline", tooltip="Every played frame, held and blended ones too."),
                 io.Video.Output("video", tooltip="For Save Video. An odd last row or column is left out."),
-                io.Float.Output("fps", tooltip="How many frames of the timeline play a second, for Save Sequence."),
+                io.Float.Output("fps", tooltip="Frames of the timeline shown per second, for Save Sequence."),
             ],
             is_output_node=True,
         )
@@ -156,20 +156,20 @@ class SaveSequence(io.ComfyNode):
 
 @contextmanager
 def _all_or_none(paths: list[str]) -> Iterator[None]:
-    """Remove the files of a set that Cancel or a full disk stops; its number was reserved, so all are ours."""
+    """Remove the files of a set that Cancel or a full disk stops.  Its number was reserved, so all of them are ours."""
     try:
         yield
     except BaseException:
         for path in paths:
-            # What stopped the set is what is to be said.
+            # The user is to see what stopped the set, not this.
             with suppress(OSError):
                 Path(path).unlink(missing_ok=True)
         raise
 
 
 def _place(prefix: str, frames: Input.Image) -> tuple[Path, str, int, str]:
-    """The folder, the start of the names, the host's number for them, and the subfolder."""
-    # Without a name the host counts from 1 each time.
+    """(folder, start of the file names, the host's number for them, subfolder)."""
+    # Without a name the host starts at 1 each time.
     if not prefix or prefix[-1] in "/\\":
         prefix += PREFIX
     with saving(prefix):
@@ -183,10 +183,10 @@ def _metadata(hidden: io.HiddenHolder) -> dict[str, str]:
     """What the stock nodes embed, so that a saved file opens as its workflow."""
     if args.disable_metadata:
         return {}
-    # An API call may send anything there.
+    # An API call may send anything here.
     extra = hidden.extra_pnginfo if isinstance(hidden.extra_pnginfo, dict) else {}
     found = {"prompt": hidden.prompt, **extra}
-    # Neither PNG nor EXIF has names in other letters.
+    # Names in PNG and EXIF must be ASCII.
     known = {name.encode("ascii", "backslashreplace").decode(): value for name, value in found.items()}
     return {name: json.dumps(value) for name, value in known.items() if value is not None}
 

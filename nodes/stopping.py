@@ -1,4 +1,4 @@
-"""How long work in nodes asks the host whether to stop."""
+"""Long work in nodes asks the host between its steps whether to stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def ask(done: int) -> None:
 
 
 def counted(total: int) -> Step:
-    """The same with a progress bar of `total` frames."""
+    """A `Step` that also moves a progress bar of `total` frames."""
     progress = ProgressBar(total)
 
     def step(done: int) -> None:

@@ -190,6 +190,6 @@ HIDDEN = ["a:b", "<|>", "a\nb", "a\0b", "\ud800", "x" * 300]
     "prefix", ["../x", "%a%/../x", "con", "x" * 10**6, "a:b", "a\0", *(f"%{odd}%" for odd in HIDDEN)]
 )
 def test_starts_of_file_names_are_checked(prefix):
-    with pytest.raises(ValueError, match="is no name inside the output folder: ") as refused:
+    with pytest.raises(ValueError, match="is not a name inside the output folder: ") as refused:
         check_prefix(prefix)
     assert len(str(refused.value)) < 300

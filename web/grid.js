@@ -6,7 +6,7 @@ import { widget, wired } from "./shared.js";
 const CARRIERS = ["GUIDER", "MODEL", "LATENT", "IMAGE", "*"];
 const ALWAYS = 0;
 
-/** The grid of the `index`th of a node's `count` sheets; null where no one can tell it. */
+/** The grid of the `index`th of a node's `count` sheets; null where it can't be known. */
 export function gridOf(node, sheet, index, count) {
   if (sheet.rows) return new Grid(sheet.rows, sheet.cols, heldFrames(node, sheet.frames, index, count));
   const split = [...upstream(node)].find(({ comfyClass }) => comfyClass === "MakeAnythingSplitFrames");

@@ -116,7 +116,7 @@ const button = (textContent, title, onclick) =>
 
 /** The view of a row; `show` brings it up to date. */
 function createRow(node, row) {
-  // No checkbox: the frontend leaves Ctrl+Z to inputs that have the focus.
+  // Not a checkbox, since the frontend leaves Ctrl+Z to an input that has the focus.
   const box = button("", say("LoRA {row} on", { row }), () => toggle(node, row));
   Object.assign(box, { role: "switch", className: "box" });
   const name = element("span", { className: "name" });

@@ -12,7 +12,7 @@ export function addPanel(node, name, panel, height) {
   }
   panel.addEventListener("wheel", zoom);
   const options = { serialize: false, hideOnZoom: false, getMinHeight: () => height, getValue: () => "" };
-  // A name of its own: Vue nodes keep showing the panel of the same name that an undone node had.
+  // Each panel has its own name, since Vue nodes keep showing a panel of the same name of a node that was undone.
   const widget = node.addDOMWidget(`${name}_${++panels}`, name, panel, options);
   widget.serialize = false;
   const [width, least] = node.computeSize();

@@ -50,7 +50,7 @@ class Player {
     this.scrub.oninput = () => this.stopAt(this.scrub.valueAsNumber - 1);
     this.count = element("output", {});
     this.speed = element("input", { type: "number", min: 0.1, max: 240, step: "any", value: 2 });
-    this.speed.title = this.speed.ariaLabel = say("Frames a second");
+    this.speed.title = this.speed.ariaLabel = say("Frames per second");
     this.sequences = element("select", { ariaLabel: say("Sequence"), onchange: () => this.seek(0) });
     this.grid = element("button", { type: "button", textContent: say("Grid") });
     this.grid.title = say("All frames, in the grid's order");
@@ -101,7 +101,7 @@ class Player {
     this.draw();
   }
 
-  /** As its user wants it: what was chosen stays. */
+  /** Shows a frame that the user chose; playing stops, so that it stays. */
   stopAt(index) {
     this.play(false);
     this.seek(index);
@@ -193,7 +193,7 @@ const players = new Map();
 
 function addPlayer(node) {
   const player = new Player(node);
-  // The frontend's own pictures of the same frames: Vue nodes go by the first, the classic canvas draws in the second.
+  // Hides the frontend's own pictures of the same frames: the first is for Vue nodes, the second for the classic canvas.
   node.hideOutputImages = true;
   node.onDrawBackground = () => {};
   players.set(node, player);

@@ -1,4 +1,4 @@
-/** The panels' texts in the user's language: locales/LANGUAGE/main.json has them, by the English that stands in the code. */
+/** The panels' texts in the user's language: locales/LANGUAGE/main.json has them under the English text in the code. */
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 

@@ -1,1 +1,1 @@
-"""What the scripts in web/ ask for and show."""
+"""What the scripts in web/ ask the server for, and what they show."""

@@ -1,7 +1,7 @@
-"""Small pictures for the browser, beside a node's outputs: web/player.js plays them, web/recraft.js shows the fit.
+"""Small pictures that nodes send to the browser: web/player.js plays frames, web/recraft.js shows how a picture fits.
 
-They are temporary files of a bounded number and size, listed under keys of their own, so that the host's own previews
-and outputs stay as they are.
+They are temporary files, limited in number and size.  They have keys of their own, so that the host's previews and
+outputs stay as they are.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ EDGE = 512
 """Longest edge in pixels of a shown frame."""
 
 PIXELS = 6 * 1024 * 1024
-"""All shown frames of a node together; more frames are shown smaller."""
+"""Of all shown frames of a node together; more frames are shown smaller."""
 
 MOST_FRAMES = 256
-"""Shown frames of a sequence; of a longer one, as many spread evenly from the first to the last."""
+"""Shown frames of a sequence; of a longer sequence, this many are shown, spread evenly from the first to the last."""
 
 MOST_SEQUENCES = 64
 
@@ -37,7 +37,7 @@ Preview = dict[str, list[dict[str, Any]]]
 
 
 def frames_preview(sequences: Tensor, layout: Layout | None = None, **more: Any) -> Preview:
-    """Sequences (B, F, h, w, C) -> what a node's `ui` sends to the frame player: one sheet of frames a sequence.
+    """Sequences (B, F, h, w, C) -> what a node's `ui` sends to the frame player: one sheet of frames per sequence.
 
     Each entry is a temporary picture with its frames in reading order, `columns` in a row.  `frames` is F and `shown`
     the number of frames on the sheet: sheet frame i is frame i * (F - 1) // (shown - 1).  `rows` and `cols` are the
@@ -76,7 +76,7 @@ def shrink(frames: Tensor, edge: int) -> Tensor:
 
 
 def _sheet(frames: Tensor, columns: int) -> Tensor:
-    """Frames (F, h, w, 3) -> one picture with `columns` of them in a row; places without a frame are black."""
+    """Frames (F, h, w, 3) -> one picture with `columns` frames per row; places without a frame are black."""
     count, height, width, channels = frames.shape
     rows = math.ceil(count / columns)
     padded = torch.cat([frames, frames.new_zeros(rows * columns - count, height, width, channels)])
@@ -94,7 +94,7 @@ def _save(pictures: Tensor | list[Tensor], name: str) -> list[ui.SavedResult]:
 
 
 def temporary(name: str, suffix: str) -> Path:
-    """A file in the host's temporary folder, of a name that no other process has."""
+    """A path in the host's temporary folder, with a name that no other process uses."""
     folder = Path(folder_paths.get_temp_directory())
     make_folder(folder)
     return folder / f"{name}_{uuid.uuid4().hex}{suffix}"

@@ -1,4 +1,4 @@
-"""What the browser asks of the server about the files in the loras folder.  Only headers are read."""
+"""The server's answers about the files in the loras folder, for the scripts in web/.  Only headers are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LORA = "/makeanything/lora"
 
 
 def register() -> None:
-    """Add the routes to the server, if there is one that lacks them: the host stops at a route that comes twice."""
+    """Add the routes to the server, if it is there and lacks them: the host stops when a route comes twice."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and HEADS not in {getattr(route, "path", "") for route in server.routes}:
         server.routes.get(HEADS)(heads)

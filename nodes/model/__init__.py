@@ -1,1 +1,1 @@
-"""What nodes do to a MODEL: heads and LoRAs on it, frames held in its sampling, and the checks before."""
+"""What nodes do to a MODEL: put heads and LoRAs on it, hold frames while it samples, and check it before."""

@@ -1,7 +1,7 @@
-"""Branches on a MODEL: hooks on its layers while it is loaded, their weights a model of their own that the host loads.
+"""Branches on a MODEL: hooks on its layers, whose weights are a second model that the host loads with it.
 
-The host injects a model's hooks when it loads the model and ejects them when it unloads it or loads a clone.  Nothing
-here replaces a layer, reads a weight of the model or makes the host patch its weights anew.
+The host calls `_inject` when it loads the model, and `_eject` when it unloads the model or loads a clone.  Nothing here
+replaces a layer, reads a weight of the model or makes the host patch its weights again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _twins: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 def add_branches(model: ModelPatcher, branches: Branches) -> None:
-    """Give this patcher (not those it was cloned from) the branches, joined with those it has."""
+    """Add branches to those that this patcher has; the patchers that it was cloned from keep theirs."""
     for before in model.get_additional_models_with_key(KEY):
         branches = Branches([*before.model.items(), *branches.items()])
     model.set_additional_models(KEY, [_patcher(branches, model.load_device, model.offload_device)])
     model.set_injections(KEY, [PatcherInjection(_inject, _eject)])
-    # A clone says that it is injected when the patcher it was cloned from is, and would move the hooks to itself.
+    # A clone of an injected patcher says that it is injected too, and would move the hooks to itself.
     model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
     model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _forget_injection)
 
@@ -48,15 +48,15 @@ def _forget_injection(_: ModelPatcher, clone: ModelPatcher) -> None:
 
 
 def dtype_of(model: ModelPatcher) -> torch.dtype:
-    """What the model computes in, which quantised weights are not stored in."""
+    """What the model computes in; quantized weights are stored in another type."""
     dtype = model.model.manual_cast_dtype or model.model.get_dtype()
     return dtype if dtype in (torch.float32, torch.float16) else torch.bfloat16
 
 
 def _patcher(branches: Branches, load_device: torch.device, offload_device: torch.device) -> ModelPatcher:
-    # Looked up when called: the host replaces the class at start where it manages memory dynamically.
+    # Looked up when called: a host that manages memory dynamically replaces the class when it starts.
     patcher = comfy.model_patcher.CoreModelPatcher(branches, load_device=load_device, offload_device=offload_device)
-    # For the copies that the host makes of a model for more GPUs.
+    # The host calls this to copy the model to other GPUs.
     patcher.cached_patcher_init = (_copy, (branches, load_device, offload_device))
     return patcher
 
@@ -92,10 +92,10 @@ def _remove_hooks(model: nn.Module) -> None:
 
 
 def _hooked(plain: type[nn.Module]) -> type[nn.Module]:
-    """The same class under another identity, always the same one.
+    """A subclass that does the same, always the same subclass for a class.
 
-    torch.compile does not look whether a layer that had no hooks has some now, and would run what it compiled without
-    them; it does look at the class.
+    torch.compile does not notice that a layer has hooks now, and would run what it compiled without them.  It does
+    notice another class.
     """
     if plain not in _twins:
         _twins[plain] = type(plain.__name__, (plain,), {"__module__": plain.__module__})

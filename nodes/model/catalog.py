@@ -16,7 +16,7 @@ from ...makeanything.weights_file import names_heads
 
 LORAS = "loras"
 NO_HEADS = "no heads file found"
-"""Offered when there is none, so that the node can say where to get one."""
+"""The choice that is offered when there is no heads file, so that the node can say where to get one."""
 
 SUFFIXES = (".safetensors", ".sft")
 _SOURCE = "https://huggingface.co/showlab/makeanything"
@@ -25,8 +25,11 @@ Files = Mapping[str, tuple[Domain, ...]]
 """Name of a heads file in the loras folder -> its domains."""
 
 _seen: dict[tuple[int, int] | str, tuple[str, tuple[Domain, ...]]] = {}
-"""File -> (stamp, domains; empty for other files).  By the system's number of the file: with a link to the folder in
-itself the host lists every file 41 times."""
+"""File -> (stamp, domains; empty for other files).
+
+The file is known by the system's number for it, since a folder with a link to itself makes the host list every file 41
+times.
+"""
 
 
 def is_safetensors(name: str) -> bool:
@@ -39,7 +42,7 @@ def lora_files() -> list[str]:
 
 
 def file_stamp(path: str | os.PathLike[str]) -> str:
-    """The file's mtime in ns and its size in bytes, which change when the file does; empty when there is none."""
+    """The file's mtime in ns and its size in bytes, which change when the file does; empty when there is no file."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -48,26 +51,28 @@ def file_stamp(path: str | os.PathLike[str]) -> str:
 
 
 def stamp(name: str) -> str:
-    """`file_stamp` of a file in the loras folder; its name when it is missing, or no name but what the host passes for
-    a wire."""
+    """`file_stamp` of a file in the loras folder; `name` as text when there is no such file.
+
+    For a wired input, the host passes something that is not a name.
+    """
     path = lora_path(name) if isinstance(name, str) else None
     return (path and file_stamp(path)) or str(name)
 
 
 def lora_path(name: str) -> str | None:
-    """Where a file of the loras folder lies; None when there is none of this name."""
-    # The system can't ask for such a name, and says so with a traceback.
+    """Where a file of the loras folder lies; None when there is no file of this name."""
+    # Python refuses to look for such a name, with a traceback.
     return None if "\0" in name else folder_paths.get_full_path(LORAS, name)
 
 
 def heads_files() -> Files:
-    """The asymmetric LoRAs in the loras folder.  Headers are read once a change, but every file is looked at."""
+    """The asymmetric LoRAs in the loras folder.  A header is read again only when its file has changed."""
     paths = {name: lora_path(name) for name in lora_files()}
     return {name: domains for name, path in paths.items() if path and (domains := domains_in(path))}
 
 
 def domains_in(path: str) -> tuple[Domain, ...]:
-    """The domains in a file; empty when it is no (readable) asymmetric LoRA."""
+    """The domains in a file; empty when it is not an asymmetric LoRA, or can't be read."""
     now, number = file_stamp(path), _number(path)
     known = _seen.get(number)
     if known is None or known[0] != now:
@@ -76,7 +81,7 @@ def domains_in(path: str) -> tuple[Domain, ...]:
 
 
 def _number(path: str) -> tuple[int, int] | str:
-    """The same for all names of one file; the path itself where the system numbers no files."""
+    """The system's number of a file, the same for all its names; the path where the system does not number files."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -86,24 +91,24 @@ def _number(path: str) -> tuple[int, int] | str:
 
 def _read_domains(path: str) -> tuple[Domain, ...]:
     try:
-        # Most LoRAs are ordinary ones.
+        # Most LoRAs are ordinary ones, and this look at the header is cheap.
         return AsymmetricLora.open(path).domains if names_heads(path) else ()
     except (ValueError, OSError):
         return ()
     except Exception:
-        # Without this, one file that nobody thought of takes every list, and the nodes that have one, with it.
+        # One file of a kind that nobody thought of must not break every list, and with it the nodes that have one.
         logging.exception("MakeAnything: %s is left out of the lists of heads files", brief(Path(path).name))
         return ()
 
 
 def domain_choices(files: Files) -> list[str]:
-    """Domain names of all heads files, in their order; all known domains when there is no file."""
+    """Domain names of all heads files, in the files' order; all known domains when there is no file."""
     found = dict.fromkeys(domain.name for known in files.values() for domain in known)
     return list(found) or [domain.name for domain in DOMAINS]
 
 
 def open_heads(name: str) -> AsymmetricLora:
-    """The heads file of this name; ValueError says what is there instead, and where heads come from."""
+    """The heads file of this name; ValueError when there is none, saying which there are or where to get one."""
     path = lora_path(text_of(name, "heads"))
     if path is not None:
         return AsymmetricLora.open(path)
@@ -120,7 +125,7 @@ def open_heads(name: str) -> AsymmetricLora:
 
 
 def choose(lora: AsymmetricLora, domain: str) -> Domain:
-    """The file's domain of this name; ValueError names the heads file that has it, when this one has not."""
+    """The file's domain of this name; ValueError when it has none, naming another heads file that has it."""
     text_of(domain, "domain")
     try:
         return lora.domains[lora.find(domain)]

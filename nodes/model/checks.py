@@ -1,4 +1,4 @@
-"""What nodes must know of the models people wire in."""
+"""Facts about a MODEL that is wired in: whether it is FLUX.1, and the shapes of its layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...makeanything.foreign import need
 
 
 def require_flux(model: ModelPatcher) -> None:
-    """Raise ValueError, naming what came, unless this is a FLUX.1 model (dev, schnell, Kontext, Fill, Depth, Canny)."""
+    """ValueError, naming what came, unless this is a FLUX.1 model (dev, schnell, Kontext, Fill, Depth, Canny)."""
     need(model, ModelPatcher, "model")
     base, channels = model.model, model.model.latent_format.latent_channels
     # Not isinstance: FLUX.2, Chroma and LongCat-Image derive from the host's FLUX.1.
@@ -24,7 +24,7 @@ def require_flux(model: ModelPatcher) -> None:
 def linear_shape(model: ModelPatcher, key: str) -> tuple[int, int] | None:
     """(outputs, inputs) of the linear layer whose weight has this key; None for anything else.
 
-    Read from the layer, not from its weight, which may be packed by quantisation or not be loaded.
+    They are read from the layer, since its weight may be packed by quantization or not be loaded.
     """
     layer = comfy.utils.get_attr(model.model, key.removesuffix(".weight"))
     if hasattr(layer, "out_features") and hasattr(layer, "in_features"):

@@ -1,4 +1,4 @@
-"""Ordinary LoRA files on a MODEL and a CLIP, read by the host's loader, with an account of what it took."""
+"""Ordinary LoRA files on a MODEL and a CLIP, read by the host's loader, with a report of the layers that it applied."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ NAMES_SHOWN = 10
 OFF = "off (strength 0)"
 
 Target = str | tuple[Any, ...]
-"""The host's key of a weight; or (key, (axis, first, length) or None, function) for a part of it, or for one that the
-function orders anew."""
+"""The host's key of a weight.  For a part of a weight, or for a weight that a function reorders, it is
+(key, (axis, first, length) or None, function)."""
 
 Targets = Mapping[str, Target]
-"""Name of a layer in LoRA files -> the weight that it changes."""
+"""Name of a layer in LoRA files -> the weight that the layer changes."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A LoRA file on one of MODEL and CLIP: the weights that it could change there, and its patches for them."""
+    """A LoRA file on a MODEL or a CLIP: the weights that it could change there, and its patches for them."""
 
     targets: Targets
     strength: float
@@ -47,7 +47,10 @@ class Side:
 
     @classmethod
     def read(cls, state: dict[str, Any], patcher: ModelPatcher, targets: Targets, strength: float) -> Side:
-        """What the host makes of a file, without patches that have no weight or not its shape; none at strength 0."""
+        """The host's patches of a file, without those whose weight is missing or has another shape.
+
+        There are none at strength 0.
+        """
         found = comfy.lora.load_lora(state, targets, log_missing=False) if strength else {}
         there = patcher.model.state_dict().keys() if found else ()
         return cls(
@@ -55,7 +58,7 @@ class Side:
         )
 
     def applied(self) -> set[str]:
-        """Names of the layers that have a patch, if only of their bias."""
+        """Names of the layers that have a patch, even if only for their bias."""
         biased = {
             t.removesuffix(".bias") + ".weight" for t in self.patches if isinstance(t, str) and t.endswith(".bias")
         }
@@ -65,8 +68,11 @@ class Side:
 def apply_lora(
     model: ModelPatcher | None, clip: comfy.sd.CLIP | None, lora: StackedLora, way: str
 ) -> tuple[Any, Any, str]:
-    """(model, clip, report) with the LoRA applied to what is there: as the stock loader does it, or, where `way` says
-    so, beside the model's weights."""
+    """(model, clip, report), with the LoRA applied to those that are not None.
+
+    It is applied as the stock loader does, or beside the model's weights where `way` says so.  ValueError when the file
+    is too large for the memory, or is not a LoRA that the host can read.
+    """
     if not lora.model and not lora.clip:
         return model, clip, f"{brief(lora.name, NAMED)}: {OFF}"
     with lora.open() as file:
@@ -75,7 +81,7 @@ def apply_lora(
     try:
         return _apply(state, model, clip, lora, way)
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        # The host's loader takes a file's word for what is in it.
+        # The host's loader trusts what a file says about itself.
         cause = f"{type(error).__name__}: {brief(str(error))}"
         raise ValueError(
             f"{brief(lora.name)} can't be applied, ComfyUI can't make sense of its layers ({cause})."
@@ -83,7 +89,7 @@ def apply_lora(
 
 
 def _need_memory(file: WeightsFile) -> None:
-    """ValueError for a file that does not fit: the system would end the whole host while it is read."""
+    """ValueError for a file larger than the free memory: reading it would make the system end the whole host."""
     size = sum(entry.end - entry.start for entry in file.entries.values())
     free = get_free_memory(torch.device("cpu"))
     if size > free:
@@ -111,7 +117,7 @@ def _apply(
 
 
 def _on_model(model: ModelPatcher, side: Side, way: str) -> tuple[ModelPatcher, int]:
-    """A clone of the model with the patches; and how many of them went into its weights though they belong beside."""
+    """(clone of the model with the patches, how many are in its weights only because a branch can't hold them)."""
     model, patches = model.clone(), dict(side.patches)
     beside = goes_beside(model, (_unpack(target)[0] for target in patches), way)
     if beside and (held := [target for target, patch in patches.items() if _can_branch(model, target, patch)]):
@@ -122,7 +128,7 @@ def _on_model(model: ModelPatcher, side: Side, way: str) -> tuple[ModelPatcher, 
 
 
 def _patch(patched: ModelPatcher | comfy.sd.CLIP, patches: Mapping[Target, Any], strength: float) -> None:
-    # Even no patches would make the host merge all weights anew.
+    # Even an empty set of patches would make the host merge all weights again.
     if patches:
         patched.add_patches(patches, strength)
 
@@ -134,7 +140,7 @@ def _unpack(target: Target) -> tuple[str, tuple[int, int, int] | None, Any]:
 
 
 def _fits(patcher: ModelPatcher, target: Target, patch: Any) -> bool:
-    """False when a LoRA's shape is not its layer's, which the host only logs while it samples."""
+    """False when a LoRA's shape is not its layer's; the host would only log that, while it samples."""
     key, part, _ = _unpack(target)
     shape = linear_shape(patcher, key)
     if shape is None or getattr(patch, "name", "") != "lora":
@@ -147,7 +153,7 @@ def _fits(patcher: ModelPatcher, target: Target, patch: Any) -> bool:
 
 
 def _can_branch(model: ModelPatcher, target: Target, patch: Any) -> bool:
-    """Whether a patch is a plain LoRA of a linear layer, for all of its inputs and for outputs in their order."""
+    """Whether a patch is a plain LoRA of a linear layer, with all the layer's inputs, and outputs in their order."""
     key, part, function = _unpack(target)
     if function is not None or (part is not None and part[0] != 0) or linear_shape(model, key) is None:
         return False
@@ -159,7 +165,7 @@ def _can_branch(model: ModelPatcher, target: Target, patch: Any) -> bool:
 
 
 def _branch(target: Target, patch: Any, strength: float, dtype: torch.dtype) -> tuple[str, Branch]:
-    """(name of the layer, branch) of a patch that can be one."""
+    """(name of the layer, branch) for a patch that `_can_branch`."""
     key, part, _ = _unpack(target)
     up, down, alpha, *_ = patch.weights
     scale = 1.0 if alpha is None else alpha / len(down)
@@ -167,7 +173,7 @@ def _branch(target: Target, patch: Any, strength: float, dtype: torch.dtype) -> 
 
 
 def _report(state: Mapping[str, Any], lora: StackedLora, sides: Sequence[Side], kept: int) -> str:
-    """The file's layers on the sides that are on; the layers of a side at strength 0 are not counted."""
+    """How many of the file's layers were applied.  Layers of a side at strength 0 are not counted."""
     on = {layer for side in sides if side.strength for layer in side.targets}
     off = {layer for side in sides if not side.strength for layer in side.targets}
     known = on | off

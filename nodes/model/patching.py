@@ -1,6 +1,6 @@
-"""A head or a LoRA on a MODEL: in its weights through the host's own LoRA patches, or beside them as a branch.
+"""A head on a MODEL: merged into its weights by the host's own LoRA patches, or computed beside them as a branch.
 
-Both compose with whatever else changes the model.
+Both work together with whatever else changes the model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .checks import linear_shape, require_flux
 from .ways import AUTO, BRANCH
 
 HEADS = "makeanything_heads"
-"""Attachment of a MODEL: the names of the heads applied to it, in their order."""
+"""Key of a MODEL's attachment: the names of the heads on it, in the order they were applied."""
 
 _PLAIN = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -36,8 +36,8 @@ def apply_head(
 ) -> ModelPatcher:
     """A clone of the model with strength * alpha / rank * B A added to its layers.
 
-    ValueError when the model is no FLUX or no layer of the file fits it; a warning in the log when only some do,
-    or when the model has a head already.
+    ValueError when the model is not FLUX.1, or when no layer of the file fits it.  The log has a warning when only some
+    layers fit, or when the model already has a head.
     """
     require_flux(model)
     strength = finite(strength, "strength")
@@ -68,20 +68,22 @@ def apply_head(
 
 
 def goes_beside(model: ModelPatcher, keys: Iterable[str], way: str) -> bool:
-    """Whether an update of the weights with these keys is computed beside them: with BRANCH, and with AUTO where one of
-    them is quantised.  Otherwise the host's patches merge it into them."""
-    return way == BRANCH or (way == AUTO and any(_quantised(model, key) for key in keys))
+    """Whether an update of the weights with these keys is computed beside them, not merged into them.
+
+    It is with BRANCH, and with AUTO when one of the weights is quantized.
+    """
+    return way == BRANCH or (way == AUTO and any(_quantized(model, key) for key in keys))
 
 
-def _quantised(model: ModelPatcher, key: str) -> bool:
+def _quantized(model: ModelPatcher, key: str) -> bool:
     """Whether this weight is stored in fewer bits than it is computed in, as fp8, int8, fp4 and GGUF are."""
     weight = comfy.utils.get_attr(model.model, key)
-    # The host's own kind says it is of the type it was before it was quantised.
+    # The host's own quantized tensors give the type that they had before.
     return isinstance(weight, QuantizedTensor) or weight.dtype not in _PLAIN
 
 
 def _fits(model: ModelPatcher, key: object, layer: Layer) -> bool:
-    # Other formats' names stand for parts of a layer; their keys are tuples.
+    # Names of other formats stand for parts of a layer, and their keys are tuples.
     return isinstance(key, str) and linear_shape(model, key) in (None, (layer.outputs, layer.inputs))
 
 
@@ -90,7 +92,7 @@ def _names(lora: AsymmetricLora, choice: Choice) -> list[str]:
 
 
 def _note_head(applied: ModelPatcher, head: str) -> None:
-    """Keep the head's name with the model, where clones take it along; a warning when it is not the first."""
+    """Attach the head's name to the model, which its clones take along; a warning when it is not the first head."""
     before = applied.get_attachment(HEADS) or ()
     if before:
         text = "MakeAnything: %s is added to a model that already has the head %s; use the model before it for one head"

@@ -1,8 +1,8 @@
-"""ReCraft inside ComfyUI's sampling: cells of the latents held clean through two of the host's wrappers.
+"""ReCraft inside ComfyUI's sampling: two of the host's wrappers hold cells of the latents clean.
 
-PREDICT_NOISE surrounds guidance, so the pin holds after CFG and everything else that edits the prediction; it steers
-the sampler's state to the picture.  OUTER_SAMPLE writes the picture into the result, since samplers end a rounding
-error away from it.
+The wrapper of PREDICT_NOISE lies around guidance, so it comes after CFG and everything else that edits the prediction;
+it leads the sampler's state to the picture.  The wrapper of OUTER_SAMPLE writes the picture into the result, since
+samplers end a rounding error away from it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...makeanything.recraft import check_cell, paste, per_item
 from ...makeanything.serpentine import Layout
 
 KEY = "makeanything_recraft"
-"""Of the wrappers, and of the attachment that holds a model's `Pins`; clones take both along."""
+"""Key of the two wrappers, and of the attachment that holds a model's `Pins`.  Clones take all three along."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Pin:
 
 
 class Pins:
-    """The pinned frames of a model.  Clones of the model share this object, so it never changes; it only caches."""
+    """The pinned frames of a model.  Clones of the model share this object, so nothing of it but its cache changes."""
 
     def __init__(self, layout: Layout, frames: Mapping[int, Pin]) -> None:
         self.layout = layout
@@ -40,7 +40,7 @@ class Pins:
         self._cached: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
 
     def pinned(self, frame: int, pin: Pin) -> Pins:
-        """These pins and one more; a frame that was pinned before gets the new picture."""
+        """These pins and one more.  A frame that was pinned before gets the new picture."""
         return Pins(self.layout, {**self.frames, frame: pin})
 
     def predict_noise(
@@ -61,16 +61,16 @@ class Pins:
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Check the pins against the grid, sample, and end exactly on the pictures where noise ends at zero."""
+        """Check the pins against the grid and sample.  If the noise ends at zero, the result has the exact pictures."""
         self.check(noise.shape)
-        # Read before sampling: uni_pc writes into the sigmas.
+        # Before sampling, since uni_pc writes into the sigmas.
         finished = float(sigmas[-1]) == 0.0
         result = executor(noise, latents, sampler, sigmas, *args, **kwargs)
         ended = {frame: pin.latents for frame, pin in self.frames.items() if finished and pin.start < 1 <= pin.end}
         return paste(result, self.layout, ended)
 
     def check(self, shape: torch.Size) -> None:
-        """Refuse grid latents (B, 16, H, W) that these pins do not fit."""
+        """ValueError for grid latents, of shape (B, 16, H, W), that these pins do not fit."""
         if len(shape) != 4:
             raise ValueError(f"ReCraft holds frames of an image grid; these latents have {len(shape)} axes, not 4.")
         for pin in self.frames.values():
@@ -93,7 +93,7 @@ class Pins:
 
 
 def _holds(pin: Pin, percent_to_sigma: Callable[[float], float], sigma: torch.Tensor) -> bool:
-    # The usual case reads no number off the device, so it costs no synchronisation.
+    # The usual case must not read the noise level, for which the device would have to finish first.
     if pin.start <= 0 and pin.end >= 1:
         return True
     return percent_to_sigma(pin.end) <= float(sigma.max()) <= percent_to_sigma(pin.start)
@@ -117,7 +117,7 @@ def pin_frame(model: ModelPatcher, layout: Layout, frame: int, pin: Pin) -> Mode
         (WrappersMP.PREDICT_NOISE, pins.predict_noise),
         (WrappersMP.OUTER_SAMPLE, pins.outer_sample),
     ):
-        # First is outermost: a wrapper that skips steps, such as a cache, must not skip the pins.
+        # The first wrapper is the outermost: one that skips steps, such as a cache, must not skip the pins.
         others = {key: value for key, value in model.wrappers.get(kind, {}).items() if key != KEY}
         model.wrappers[kind] = {KEY: [wrapper], **others}
     return model

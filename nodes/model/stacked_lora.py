@@ -1,4 +1,4 @@
-"""A row of a LORA_STACK: a LoRA file by name, checked before it is read."""
+"""A row of a LORA_STACK: the name of a LoRA file and its strengths, checked before the file is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .catalog import is_safetensors, lora_path
 
 @dataclass(frozen=True)
 class StackedLora:
-    """A row of a LORA_STACK."""
+    """The file's name in the loras folder, and its strengths on the model and the CLIP."""
 
     name: str
     model: float
@@ -31,9 +31,11 @@ class StackedLora:
 
     @property
     def path(self) -> str:
-        """Where the file lies; ValueError when it is gone or of a kind that is not read."""
+        """Where the file lies; ValueError when it is gone, or is not a safetensors file."""
         if not is_safetensors(self.name):
-            raise ValueError(f"{brief(self.name)} is no .safetensors file, and weights are read from safetensors only.")
+            raise ValueError(
+                f"{brief(self.name)} is not a .safetensors file, and weights are read from safetensors only."
+            )
         path = lora_path(self.name)
         if path is None:
             raise ValueError(

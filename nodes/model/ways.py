@@ -1,3 +1,3 @@
-"""Ways to apply an update: in the weights, beside them, or whichever suits how the weights are stored."""
+"""Ways to apply an update: merged into the weights, computed beside them, or the better one for how they are stored."""
 
 AUTO, PATCH, BRANCH = "auto", "patch", "branch"

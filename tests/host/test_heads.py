@@ -217,7 +217,7 @@ def test_extract_stays_in_the_loras_folder(host: Host, state: dict[str, Tensor],
     before = sorted(host.base.rglob("*.safetensors"))
     g = Graph()
     extract(g, name)
-    assert "is no name inside the loras folder" in host.fails(g)
+    assert "is not a name inside the loras folder" in host.fails(g)
     assert sorted(host.base.rglob("*.safetensors")) == before
 
 

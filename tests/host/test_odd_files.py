@@ -248,7 +248,7 @@ def test_extract_refuses_names_that_some_system_can_not_have(host: Host, loras: 
     g = Graph()
     extract(g, name)
     text = host.fails(g)
-    assert "is no name inside the loras folder: " in text
+    assert "is not a name inside the loras folder: " in text
     assert len(text) < 300
     assert sorted(host.base.rglob("*.safetensors")) == before
 

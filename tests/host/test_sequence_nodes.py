@@ -247,7 +247,7 @@ def test_kinds_share_the_count(host: Host) -> None:
 def test_never_leaves_the_output_folder(host: Host, prefix: str) -> None:
     g = Graph()
     save(g, image(g, 1, 8, 8, 2), prefix, **PNG)
-    assert "is no name inside the output folder" in host.fails(g)
+    assert "is not a name inside the output folder" in host.fails(g)
     assert not (host.base / "outside").exists()
     assert not Path("/tmp/makeanything_outside").exists()
 
