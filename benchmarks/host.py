@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.host.installed import HOSTS, interpreter
-
+from .comfyuis import HOSTS, interpreter
 from .measure import ROOT
 from .report import Table
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from PIL import Image, ImageSequence
 
+from benchmarks.comfyuis import interpreter
 from tests.host import tiny
-from tests.host.installed import interpreter
 from tests.host.server import FLUX, Graph, Host, HostError, Node, prepare
 
 EVERY, WARM_UP = 50, 50

@@ -83,7 +83,7 @@ def allowed(folder: str) -> tuple[set[str], set[str]]:
         # They run the nodes too, in a ComfyUI that the tests know how to find.
         "benchmarks": (
             {"benchmarks"},
-            STDLIB | METHOD | HOST | {"nodes", "comfy_aimdo", "makeanything", "training", "benchmarks", "tests"},
+            STDLIB | METHOD | HOST | {"nodes", "comfy_aimdo", "makeanything", "training", "benchmarks"},
         ),
     }[folder]
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from benchmarks import __main__ as command
 from benchmarks import grids, head_load, host, measure
+from benchmarks.comfyuis import HOSTS
 from benchmarks.measure import Reading
 from benchmarks.models import FULL, TINY, lora_shapes, write
 from benchmarks.report import MIB, Table, against, verdict
 from makeanything.asymmetric_lora import AsymmetricLora
-from tests.host.installed import HOSTS
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="THE BENCHMARKS READ /proc: Linux only")
 

@@ -1,7 +1,7 @@
 """Runs tests/host inside real ComfyUIs and tests/sd_scripts inside sd-scripts, with their own interpreters; every test
 there is a subtest here.
 
-host/installed.py finds the ComfyUIs.  sd-scripts is named in SD_SCRIPTS_PATH, else beside the project, else in
+benchmarks/comfyuis.py finds the ComfyUIs.  sd-scripts is named in SD_SCRIPTS_PATH, else beside the project, else in
 ~/sd-scripts.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.host.installed import HOSTS, interpreter, is_host
+from benchmarks.comfyuis import HOSTS, interpreter, is_host
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 1800

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import KIT
+from benchmarks.comfyuis import HOSTS, interpreter
 from benchmarks.kit import fatbin, pack, stubs
 from benchmarks.kit.record import Record, spread
 from benchmarks.kit.run import table
 from benchmarks.measure import ROOT
-from tests.host.installed import HOSTS, interpreter
 
 PARTS = {"steps": 8, "layers": 12, "switch": 5, "fp8": 3}
 """Of inference: rows of each."""

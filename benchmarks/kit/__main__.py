@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from makeanything.command_line import Parser, between, ended
-from tests.host.installed import HOSTS
 
+from ..comfyuis import HOSTS
 from ..measure import ROOT
 from .pack import LIMIT, pack
 

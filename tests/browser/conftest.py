@@ -5,8 +5,8 @@
     @pytest.mark.parametrize("theme", ["light"])         # else "dark"
     @pytest.mark.parametrize("locale", ["ja"])           # else "en"
 
-`host` is the server, one for each ComfyUI that host/installed.py finds; `host.base` is its folder and may be written
-to.  A page load costs seconds, so let a test look at all it can of one page.  An error in the browser's console fails
+`host` is the server, one for each ComfyUI that benchmarks/comfyuis.py finds; `host.base` is its folder, which may be
+written to.  A page load costs seconds, so let a test look at all it can of one page.  An error in the browser's console fails
 the test unless editor.ALLOWED says whose it is.  Wait for conditions (`editor.wait`, `locator.wait_for`), never for a
 time.  Nothing but `TYPE_CHECKING` may import playwright at the top of a file: without it these tests are skipped.
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.host.installed import HOSTS, is_host
+from benchmarks.comfyuis import HOSTS, is_host
 from tests.host.server import Host
 
 from .editor import Editor

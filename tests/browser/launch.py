@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.host.installed import interpreter
+from benchmarks.comfyuis import interpreter
 from tests.host.server import Host, prepare
 
 from .editor import Editor

@@ -1,6 +1,6 @@
 """Pictures of the demo workflows after a run, for the README:  python -m tests.browser.screenshots [NAME ...]
 
-ComfyUI is the first that tests/host/installed.py finds; the pictures go to docs/screenshots.
+ComfyUI is the first that benchmarks/comfyuis.py finds; the pictures go to docs/screenshots.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.host.installed import HOSTS
+from benchmarks.comfyuis import HOSTS
 from tests.host.server import ROOT
 
 from .editor import Editor

@@ -1,5 +1,8 @@
-"""The ComfyUIs that tests run in: those named in COMFYUI_PATH (several are separated as in PATH), else the one whose
-custom_nodes this pack lies in, else ~/ComfyUI."""
+"""The ComfyUIs that benchmarks and tests run in.
+
+Those named in COMFYUI_PATH (several are separated as in PATH), else the one whose custom_nodes this pack lies in, else
+~/ComfyUI.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def is_host(folder: Path) -> bool:
@@ -31,6 +34,6 @@ def interpreter(host: Path, probe: str) -> Path | None:
     """The host's Python, if it can run `probe`."""
     own = [host / venv / name for venv in (".venv", "venv") for name in ("bin/python", "Scripts/python.exe")]
     for python in [path for path in own if path.exists()][:1] or [Path(sys.executable)]:
-        if subprocess.run([python, "-c", probe], capture_output=True).returncode == 0:
+        if subprocess.run([python, "-c", probe], capture_output=True).returncode == 0:  # noqa: S603
             return python
     return None
