@@ -58,7 +58,7 @@ def save_gif(
         images.append(_dithered(pixels).quantize(palette=palette, dither=Image.Dither.NONE))
     options = {"loop": 0} if loop else {}
     comment = {"comment": json.dumps(dict(metadata)).encode()} if metadata else {}
-    # Told of the palette, Pillow writes it once, not in every frame; optimize writes only the pixels that change.
+    # With the palette given, Pillow writes it once, not in every frame; optimize writes only pixels that change.
     colours = bytes(palette.getpalette() or ())
     _save(images, path, "GIF", [ms for _, ms in shots], step, palette=colours, optimize=True, **options, **comment)
 

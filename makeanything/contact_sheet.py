@@ -29,14 +29,14 @@ def contact_sheet(
 ) -> Tensor:
     """Frames (F, h, w, C) on one page (H, W, 3), left to right and top to bottom.
 
-    `columns`: 0 chooses about as many as rows.  `captions`: one a frame, first frame first; missing and empty ones
+    `columns`: 0 chooses about as many as rows.  `captions`: one per frame, first frame first; missing and empty ones
     leave their frame without.  Numbers count from 1.  ValueError if there are more captions than frames,
     or `columns` is below 0.
     """
     check(frames)
     count, height, width, _ = frames.shape
     if len(captions) > count:
-        raise ValueError(f"{len(captions)} captions were given for {count} frames; write one line a frame")
+        raise ValueError(f"{len(captions)} captions were given for {count} frames; write one line per frame")
     columns = within(columns, 0, max(MOST_COLUMNS, count), "columns")
     columns = min(columns or math.ceil(math.sqrt(count)), count)
     size = max(width // 18, 12)

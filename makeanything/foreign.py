@@ -136,4 +136,4 @@ def _whole(text: str) -> int | float:
 
 
 def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")

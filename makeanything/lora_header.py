@@ -47,7 +47,7 @@ def parse(key: str) -> tuple[str, int | None] | tuple[None, None]:
 def read_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Layer], int]:
     """Layers and the number of heads, from every key's shape; ValueError names the first thing that is off."""
     if not any(".lora_ups." in key for key in shapes):
-        raise ValueError(f"no lora_ups in it, so it is no asymmetric LoRA. {_kind(shapes)}")
+        raise ValueError(f"no lora_ups in it, so it is not an asymmetric LoRA. {_kind(shapes)}")
     ups: dict[str, set[int]] = defaultdict(set)
     for key in shapes:
         layer, head = parse(key)
@@ -56,7 +56,7 @@ def read_layers(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, Layer]
         ups[layer].update(() if head is None else (head,))
     heads = max(len(found) for found in ups.values())
     if not heads:
-        raise ValueError(f"no head in it, so it is no asymmetric LoRA. {_kind(shapes)}")
+        raise ValueError(f"no head in it, so it is not an asymmetric LoRA. {_kind(shapes)}")
     return {layer: _read_layer(layer, found, heads, shapes) for layer, found in ups.items()}, heads
 
 

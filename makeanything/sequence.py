@@ -13,11 +13,11 @@ from .pictures import check, flatten
 from .steps import Step, go_on
 
 SMOOTH_FPS = 24
-"""Crossfades are played at this rate at least, in frames a second."""
+"""Crossfades are played at this rate at least, in frames per second."""
 FPS = 0.1, 240.0
 HOLD_LAST = 0.0, 60.0
 CROSSFADE = 0.0, 1.0
-"""The least and the most that a sequence is played with: frames a second, seconds, share of a frame's time."""
+"""The least and the most that a sequence is played with: frames per second, seconds, share of a frame's time."""
 
 MOST_BYTES = 8 * 1024**3
 """Of a timeline."""

@@ -270,18 +270,18 @@ def ordinary() -> Tensors:
 
 
 REFUSED: dict[str, tuple[Callable[[], Tensors], str]] = {
-    "ordinary LoRA": (ordinary, "no lora_ups in it, so it is no asymmetric LoRA. It looks like an ordinary LoRA"),
+    "ordinary LoRA": (ordinary, "no lora_ups in it, so it is not an asymmetric LoRA. It looks like an ordinary LoRA"),
     "diffusers LoRA": (
         lambda: {"transformer.x.lora_A.weight": torch.ones(2, 2), "transformer.x.lora_B.weight": torch.ones(2, 2)},
-        "no lora_ups in it, so it is no asymmetric LoRA. It looks like an ordinary LoRA",
+        "no lora_ups in it, so it is not an asymmetric LoRA. It looks like an ordinary LoRA",
     ),
     "FLUX model": (
         lambda: {"double_blocks.0.img_attn.qkv.weight": torch.ones(2, 2)},
-        "no lora_ups in it, so it is no asymmetric LoRA. It looks like a FLUX model",
+        "no lora_ups in it, so it is not an asymmetric LoRA. It looks like a FLUX model",
     ),
     "VAE": (lambda: {"decoder.conv_in.weight": torch.ones(2)}, "It looks like a VAE."),
     "something else": (lambda: {"emb_params": torch.ones(2)}, "Its first keys are emb_params."),
-    "no tensors": (dict, "no lora_ups in it, so it is no asymmetric LoRA. It holds no tensors."),
+    "no tensors": (dict, "no lora_ups in it, so it is not an asymmetric LoRA. It holds no tensors."),
     "foreign key": (
         lambda: {**make(), "lora_te1_x.lora_mid.weight": torch.ones(2)},
         "lora_te1_x.lora_mid.weight does not belong in an asymmetric LoRA",

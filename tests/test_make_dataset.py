@@ -174,7 +174,7 @@ def test_skipping_frames(source, make):
 
 
 def test_skipping_seconds(source, make):
-    # 25 frames a second; the others hold their first frame for one second, and another one near their end for three.
+    # 25 frames per second; the others hold their first frame for one second, and another one near their end for three.
     write_video(source / "even.mp4", numbered(33))
     uneven = [0, *range(1000, 1000 + 40 * 17, 40), 5000, 5100, 5200]
     write_video(source / "uneven.mkv", numbered(21), millis=uneven)
@@ -1009,8 +1009,8 @@ def test_frames_that_no_cell_can_hold_are_skipped(source, make, monkeypatch):
     out = make()
     assert files_in(out / "portrait") == ["good.caption", "good.png"]
     found = reasons(out, source)
-    assert found["long"] == "a frame of 100000 x 1 px is no picture: it is too long for its width"
-    assert found["wide"] == "a frame of 9600 x 48 px is no picture: it is too long for its width"
+    assert found["long"] == "a frame of 100000 x 1 px is not a picture: it is too long for its width"
+    assert found["wide"] == "a frame of 9600 x 48 px is not a picture: it is too long for its width"
     monkeypatch.setattr(sources, "MOST_PIXELS", 400_000)
     make()
     assert reasons(out, source)["wide"] == "its frames are 9600 x 48 px; at most 400,000 pixels are read"

@@ -115,7 +115,7 @@ REFUSED = {
     "a name twice": (b'{"a":1,"a":1}', 0, "two entries of one name"),
     "no UTF-8": (b'{"\xff":1}', 0, "'utf-8' codec"),
     "half a character": (b'{"\\ud800":1}', 0, "surrogates"),
-    "NaN": (b'{"a":NaN}', 0, "NaN is no number"),
+    "NaN": (b'{"a":NaN}', 0, "NaN is not a number"),
 }
 
 

@@ -236,6 +236,6 @@ class Silhouette(Drawing):
 
 
 def _in_tones(parts: list[tuple[int, list]], colour: np.ndarray) -> np.ndarray:
-    """RGB of every part that is no hole, float (parts, 3)."""
+    """RGB of every part that is not a hole, float (parts, 3)."""
     tones = {BODY: colour, DARK: 0.52 * colour, LIGHT: mix(colour, WHITE, 0.72)}
     return np.stack([tones[tone] for tone, _ in parts if tone != NONE])

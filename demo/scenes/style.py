@@ -1,4 +1,4 @@
-"""A style that is no process: pictures on parchment.  The style LoRA learns it, as people train styles for a model."""
+"""A style that is not a process: pictures on parchment.  The style LoRA learns it, as people train styles."""
 
 from __future__ import annotations
 

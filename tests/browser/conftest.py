@@ -6,9 +6,9 @@
     @pytest.mark.parametrize("locale", ["ja"])           # else "en"
 
 `host` is the server, one for each ComfyUI that benchmarks/comfyuis.py finds; `host.base` is its folder, which may be
-written to.  A page load costs seconds, so let a test look at all it can of one page.  An error in the browser's console fails
-the test unless editor.ALLOWED says whose it is.  Wait for conditions (`editor.wait`, `locator.wait_for`), never for a
-time.  Nothing but `TYPE_CHECKING` may import playwright at the top of a file: without it these tests are skipped.
+written to.  A page load costs seconds, so let a test look at all it can of one page.  An error in the browser's console
+fails the test unless editor.ALLOWED says whose it is.  Wait for conditions (`editor.wait`, `locator.wait_for`), never
+for a time.  Nothing but `TYPE_CHECKING` may import playwright at the top of a file: without it these tests are skipped.
 
 The browser is the one named in CHROMIUM_PATH, else the system's chromium.
 """

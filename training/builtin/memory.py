@@ -86,7 +86,7 @@ def count(value: Any) -> int:
     """What was counted, as a number or in digits; ValueError for what is not a whole number from 0."""
     number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,15}", value) else value
     if not _is_count(number):
-        raise ValueError(f"{brief(str(value))} is no count")
+        raise ValueError(f"{brief(str(value))} is not a count")
     return int(number)
 
 

@@ -18,7 +18,7 @@ from makeanything.serpentine import Layout, split, split_trimmed
 STRIP = 256
 """Rows that are worked on at a time."""
 LONGEST = 50
-"""Times as long as wide: what is longer is no picture of a sequence, and padding it would take any memory."""
+"""Times as long as wide: what is longer is not a picture of a sequence, and padding it would take any memory."""
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -47,7 +47,7 @@ def fit_square(image: Image.Image, edge: int) -> Image.Image:
     """`makeanything.recraft.fit_image` for a square cell: the same bits, without a padded copy of the picture."""
     longer, shorter = max(image.size), min(image.size)
     if longer > LONGEST * shorter:
-        raise ValueError(f"a frame of {image.width} x {image.height} px is no picture: it is too long for its width")
+        raise ValueError(f"a frame of {image.width} x {image.height} px is not a picture: it is too long for its width")
     left, above = (longer - image.width) // 2, (longer - image.height) // 2
     # Pillow resizes the rows first, then the columns.
     narrow = Image.new("RGB", (edge, longer), (WHITE,) * 3)
