@@ -29,6 +29,7 @@ BIOME = "@biomejs/biome@2.6.8"
 """Formatter and linter of the scripts in web/; biome.json has its settings."""
 
 INTERRUPTED = 130
+IN_HOSTS = ("tests/test_hosts.py", "tests/browser")
 
 
 def main(arguments: list[str]) -> int:
@@ -73,8 +74,15 @@ def test(arguments: list[str]) -> int:
         or run(PYTHON, "-m", "ruff", "format", "--check")
         or types()
         or scripts()
-        or run(PYTHON, "-m", "pytest", *arguments)
+        or (run(PYTHON, "-m", "pytest", *arguments) if arguments else tests())
     )
+
+
+def tests() -> int:
+    """All of them: those of hosts, each of which takes the whole machine, after the others, which share it."""
+    workers = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
+    others = (f"--ignore={path}" for path in IN_HOSTS)
+    return run(PYTHON, "-m", "pytest", *workers, *others) or run(PYTHON, "-m", "pytest", *IN_HOSTS)
 
 
 def types() -> int:

@@ -59,6 +59,14 @@ def test_test_lints_checks_types_and_passes_its_arguments_to_pytest(calls):
     ]
 
 
+def test_tests_of_hosts_run_by_themselves(calls):
+    assert run.main(["test"]) == 0
+    shared, alone = (call[3:] for call in calls if call[2] == "pytest")
+    assert alone == ["tests/test_hosts.py", "tests/browser"]
+    assert [argument for argument in shared if "ignore" in argument] == [f"--ignore={path}" for path in alone]
+    assert "-n" in shared
+
+
 def test_a_folder_that_mypy_can_not_name_is_said(calls, monkeypatch, capsys):
     monkeypatch.setattr(run, "ROOT", Path("pack-0.1.0"))
     assert run.main(["test"]) == 0
@@ -73,7 +81,7 @@ def test_scripts_that_can_not_be_checked_are_said(calls, monkeypatch, capsys, mi
     else:
         run_codes["npx"] = 1
     assert run.main(["test"]) == 0
-    assert [call[2] for call in calls][-2:] == ["mypy", "pytest"]
+    assert [call[2] for call in calls][-3:] == ["mypy", "pytest", "pytest"]
     assert "THE SCRIPTS IN web/ WERE NOT CHECKED" in capsys.readouterr().err
 
 
