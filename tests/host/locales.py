@@ -1,6 +1,6 @@
 """Write the English texts of the nodes, locales/en/nodeDefs.json, from their schemas:  python -m tests.host.locales
 
-Run it after a change to a node's texts or inputs.  It starts the first ComfyUI that installed.py finds.  The other
+Run it after a change to a node's texts or inputs.  It starts the first ComfyUI that benchmarks/comfyuis.py finds.  The other
 languages are written by people; tests/test_locales.py says what they lack.
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .installed import HOSTS, interpreter
 from .server import ROOT, Host, prepare
 
 ENGLISH = ROOT / "locales/en/nodeDefs.json"
@@ -23,6 +22,9 @@ Schemas = dict[str, dict[str, Any]]
 
 
 def main() -> None:
+    # Tests use the rest of this file in the host's Python, which does not find the project's folders.
+    from benchmarks.comfyuis import HOSTS, interpreter
+
     python = interpreter(HOSTS[0], PROBE) if HOSTS else None
     if python is None:
         sys.exit("No ComfyUI was found that can run the nodes; set COMFYUI_PATH to its folder.")
