@@ -115,12 +115,6 @@ class Nano:
         return self.autoencoder.encode(recraft.fit(picture[None], cell, cell))
 
     def _guided(self, flux: Flux, prompt: str) -> flow.Velocity:
-        """The velocity with classifier-free guidance: away from no prompt, towards the prompt."""
         txt, vec = self.text.encode([prompt, ""])
         guidance = torch.full((2,), GUIDANCE)
-
-        def velocity(latents: Tensor, t: Tensor) -> Tensor:
-            wanted, free = flux(latents.expand(2, -1, -1, -1), t.expand(2), txt, vec, guidance).split(1)
-            return free + CFG * (wanted - free)
-
-        return velocity
+        return flow.guided(lambda latents, t: flux(latents, t, txt, vec, guidance), CFG)

@@ -191,3 +191,14 @@ def test_steps_are_told_and_can_be_cancelled():
     with pytest.raises(InterruptedError, match="enough"):
         sample(lambda seen, t: noise - x, noise, schedule(9), on_step=on_step)
     assert told == [0, 1, 2]
+
+
+def test_guidance_goes_from_no_prompt_past_the_prompt():
+    latents, t = torch.ones(2, 1, 1, 1), torch.tensor([0.25, 0.5])
+
+    def predict(both: Tensor, times: Tensor) -> Tensor:
+        assert both.shape[0] == 4 and times.tolist() == [0.25, 0.5, 0.25, 0.5]
+        return both * torch.tensor([3.0, 5.0, 1.0, 2.0]).reshape(4, 1, 1, 1)
+
+    assert flow.guided(predict, 2.0)(latents, t).flatten().tolist() == [5.0, 8.0]
+    assert flow.guided(predict, 1.0)(latents, t).flatten().tolist() == [3.0, 5.0]

@@ -79,14 +79,14 @@ class Studio:
         txt, vec = self.text.encode(prompts + [""] * count)
         guidance = torch.full((2 * count,), GUIDANCE, device=self.device)
 
-        def velocity(latents: Tensor, t: Tensor) -> Tensor:
+        def predict(latents: Tensor, t: Tensor) -> Tensor:
             with data.autocast(self.device):
-                both = flux(torch.cat([latents] * 2), torch.cat([t] * 2), txt, vec, guidance).float()
-            wanted, free = both.chunk(2)
-            return free + CFG * (wanted - free)
+                return flux(latents, t, txt, vec, guidance).float()
 
         noise = torch.randn(count, LATENT_CHANNELS, edge, edge, generator=generator).to(self.device)
-        latents = flow.sample(velocity, noise, flow.schedule(STEPS), lambda x: recraft.paste(x, layout, cells))
+        latents = flow.sample(
+            flow.guided(predict, CFG), noise, flow.schedule(STEPS), lambda x: recraft.paste(x, layout, cells)
+        )
         return to_bytes(serpentine.split(self.autoencoder.decode(latents), layout))
 
     @torch.no_grad()

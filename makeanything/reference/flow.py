@@ -51,6 +51,19 @@ def target(latents: Tensor, noise: Tensor) -> Tensor:
     return noise - latents
 
 
+def guided(predict: Velocity, cfg: float) -> Velocity:
+    """The velocity with classifier-free guidance: away from no prompt, towards the prompt.
+
+    `predict` gets every latent twice: for its prompt, and then for the empty one.
+    """
+
+    def velocity(latents: Tensor, t: Tensor) -> Tensor:
+        wanted, free = predict(torch.cat([latents] * 2), torch.cat([t] * 2)).chunk(2)
+        return free + cfg * (wanted - free)
+
+    return velocity
+
+
 def sample(
     velocity: Velocity,
     noise: Tensor,
