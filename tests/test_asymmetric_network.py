@@ -117,7 +117,7 @@ def test_every_sample_comes_out_as_from_the_model_with_its_head_merged(multiplie
     got = model(*inputs)
     torch.testing.assert_close(got, torch.cat(wanted), rtol=0, atol=1e-10)
     # Each sample's head changes it.
-    assert (got - plain).abs().amax(dim=(1, 2, 3)).min() > 1e-2
+    assert (got - plain).abs().amax(dim=(1, 2, 3)).min() > 1e-3
 
 
 @pytest.mark.parametrize("heads", [(0, 1), (2, 0, 2, 1), (1, 1)])

@@ -4,9 +4,19 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from makeanything.recraft import paste
-from makeanything.reference.flow import PAPER_SHIFT, add_noise, flux_shift, sample, schedule, shift_time, target
+from makeanything.reference.flow import (
+    PAPER_SHIFT,
+    add_noise,
+    flux_shift,
+    guided,
+    sample,
+    schedule,
+    shift_time,
+    target,
+)
 from makeanything.serpentine import Layout
 
 STEPS = [1, 2, 3, 7, 20, 28, 50, 999]
@@ -200,5 +210,5 @@ def test_guidance_goes_from_no_prompt_past_the_prompt():
         assert both.shape[0] == 4 and times.tolist() == [0.25, 0.5, 0.25, 0.5]
         return both * torch.tensor([3.0, 5.0, 1.0, 2.0]).reshape(4, 1, 1, 1)
 
-    assert flow.guided(predict, 2.0)(latents, t).flatten().tolist() == [5.0, 8.0]
-    assert flow.guided(predict, 1.0)(latents, t).flatten().tolist() == [3.0, 5.0]
+    assert guided(predict, 2.0)(latents, t).flatten().tolist() == [5.0, 8.0]
+    assert guided(predict, 1.0)(latents, t).flatten().tolist() == [3.0, 5.0]

@@ -493,7 +493,7 @@ def test_what_can_not_be_trained_is_one_line_and_code_2(models, heads_file, tmp_
         ("heads", "network_args=[]", "the network needs to know its domains"),
         ("heads", 'network_args=["domains=Portrait;Icon"]', "Sketch/0.png: there is no domain 'Sketch'"),
         ("heads", frozen, "0.png is of Portrait, but with add_to this head and A stay as they are"),
-        ("heads", 'network_args=["domains=Portrait:25:x;Sketch"]', "a 5x5 grid"),
+        ("heads", 'network_args=["domains=Portrait:25:x;Sketch"]', "48 x 48 does not divide into 5 columns and 5 rows"),
         ("recraft", f"head_file={heads_file}", "has several heads; choose one"),
         ("recraft", "network_alpha=1", "nothing says how the grids are laid out"),
         ("recraft", 'network_args=["domains=Sketch"]\nframes=9', "network_args are for heads"),

@@ -84,9 +84,8 @@ class Studio:
                 return flux(latents, t, txt, vec, guidance).float()
 
         noise = torch.randn(count, LATENT_CHANNELS, edge, edge, generator=generator).to(self.device)
-        latents = flow.sample(
-            flow.guided(predict, CFG), noise, flow.schedule(STEPS), lambda x: recraft.paste(x, layout, cells)
-        )
+        velocity, times = flow.guided(predict, CFG), flow.schedule(STEPS)
+        latents = flow.sample(velocity, noise, times, lambda x: recraft.paste(x, layout, cells))
         return to_bytes(serpentine.split(self.autoencoder.decode(latents), layout))
 
     @torch.no_grad()
