@@ -1,7 +1,7 @@
 """Write the English texts of the nodes, locales/en/nodeDefs.json, from their schemas:  python -m tests.host.locales
 
-Run it after a change to a node's texts or inputs.  It starts the first ComfyUI that installed.py finds.  The other
-languages are written by people; tests/test_locales.py says what they lack.
+Run it after a change to a node's texts or inputs.  It starts the first ComfyUI that benchmarks/comfyuis.py finds.  The
+other languages are written by people; tests/test_locales.py says what they lack.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .installed import HOSTS, interpreter
+from benchmarks.comfyuis import HOSTS, interpreter
+
 from .server import ROOT, Host, prepare
 
 ENGLISH = ROOT / "locales/en/nodeDefs.json"
