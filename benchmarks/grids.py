@@ -136,7 +136,10 @@ NO_COPY = ("split, this pack", "compose, this pack")
 def table(
     rounds: int, edge: int = 1056, counts: Sequence[int] = (1, 8, 64), cases: Sequence[str] = tuple(CASES)
 ) -> Table:
-    columns = ("", *(f"{what}, {n} grid{'s' * (n > 1)}" for n in counts for what in ("ms a grid", "peak MiB a grid")))
+    columns = (
+        "",
+        *(f"{what}, {n} grid{'s' * (n > 1)}" for n in counts for what in ("ms per grid", "peak MiB per grid")),
+    )
     found = Table(f"4. Grids and frames ({edge} x {edge} px, 9 frames, float32)", columns)
     grid_bytes = edge * edge * 3 * torch.float32.itemsize
     targets = []

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from makeanything.lora_header import lora_name
 from makeanything.reference.flux import Flux, FluxParams
 
 _NAMES = {torch.bfloat16: "BF16", torch.float32: "F32"}
@@ -72,7 +73,7 @@ def lora_shapes(size: Size, heads: int) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for key, weight in state.items():
         if "_blocks." in key and key.endswith(".weight"):
-            name = f"lora_unet_{key.removesuffix('.weight').replace('.', '_')}"
+            name = lora_name(key.removesuffix(".weight"))
             outputs, inputs = weight.shape
             ups = [f"lora_ups.{head}" for head in range(heads)] or ["lora_up"]
             shapes |= {f"{name}.{up}.weight": (outputs, size.rank) for up in ups}

@@ -17,7 +17,7 @@ CEILING_EDGE = {"cpu": 2048, "cuda": 8192}
 
 
 def table(lab: Lab, rounds: int) -> Table:
-    columns = ("", "ms a step", "against bare FLUX", "by its own part", "of the ceiling")
+    columns = ("", "ms per step", "against bare FLUX", "by its own part", "of the ceiling")
     found = Table(
         f"3. A sampling step in ComfyUI ({lab.size}{', weights ' + lab.stored if lab.stored else ''})", columns
     )

@@ -20,7 +20,7 @@ from makeanything.text_encoder import PAD, tokenize
 from makeanything.weights_file import open_weights
 
 from . import pictures
-from .nano import GRID
+from .nano import GRID, load_text
 from .pictures import LAYOUTS, Kind
 
 UNPROMPTED = 0.1
@@ -150,6 +150,8 @@ def load(
 
 
 def _encode(path: Path, autoencoder: Autoencoder, chunks: Sequence[pictures.Chunk], encode: Encode) -> None:
+    # The encoder in use may know fewer words than a new one.
+    rows = load_text().words.num_embeddings
     tensors: dict[str, list[Tensor]] = {}
     spans: dict[str, dict[str, tuple[int, int]]] = {}
     for chunk in tqdm(chunks, desc=f"encoding {path.stem}", unit="file", dynamic_ncols=True):
@@ -159,7 +161,7 @@ def _encode(path: Path, autoencoder: Autoencoder, chunks: Sequence[pictures.Chun
         start, number = spans.setdefault(name, {}).get(process, (before, 0))
         spans[name][process] = (start, number + len(words))
         tensors.setdefault(f"latents.{name}", []).append(encode(autoencoder, frames).half().cpu())
-        tensors.setdefault(f"tokens.{name}", []).append(torch.tensor([tokenize(text) for text in words]))
+        tensors.setdefault(f"tokens.{name}", []).append(torch.tensor([tokenize(text, rows) for text in words]))
     stacked = {name: torch.cat(parts) for name, parts in tensors.items()}
     saving.save_safetensors(stacked, path, {"spans": json.dumps(spans)})
 

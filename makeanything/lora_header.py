@@ -36,6 +36,11 @@ class Layer:
     outputs: int
 
 
+def lora_name(layer: str) -> str:
+    """A layer's name in files: double_blocks.0.img_attn.qkv -> lora_unet_double_blocks_0_img_attn_qkv."""
+    return "lora_unet_" + layer.replace(".", "_")
+
+
 def parse(key: str) -> tuple[str, int | None] | tuple[None, None]:
     """Layer and head of a key; head None for A and alpha, both None for a foreign key."""
     match = _KEY.fullmatch(key)

@@ -13,9 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from makeanything import asymmetric_lora
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import DOMAINS, Domain
+from makeanything.lora_header import lora_name
 from makeanything.reference.flux import Flux, FluxParams
 from training.asymmetric_network import AsymmetricNetwork, create_network, create_network_from_weights
-from training.heads.layer import AsymmetricLinear, Dropout, Route, linear_layers, lora_name
+from training.heads.layer import AsymmetricLinear, Dropout, Route, linear_layers
 from training.heads.options import Options, plan
 
 PARAMS = FluxParams(

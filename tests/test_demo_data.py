@@ -7,10 +7,12 @@ from torch import Tensor
 
 from demo import data, pictures
 from demo.encoders import CELL, Pool
+from demo.nano import load_text
 from demo.pictures import Chunk, Kind
 from demo.scenes import domains, style
 from makeanything import serpentine
-from makeanything.text_encoder import PAD, tokenize
+from makeanything.reference.autoencoder import Autoencoder
+from makeanything.text_encoder import PAD, TextEncoder, tokenize
 
 COUNTS = {
     Kind("Bricks", 9, 64): 5,
@@ -49,7 +51,9 @@ def test_every_sequence_is_there_once_with_its_words(loaded):
         files = sorted((chunk for chunk in chunks if chunk.kind == kind), key=lambda chunk: chunk.number)
         frames, prompts = zip(*(chunk.read() for chunk in files), strict=True)
         here = slice(start, start + number)
-        assert sequences.tokens[here].tolist() == [tokenize(text) for some in prompts for text in some]
+        assert sequences.tokens[here].tolist() == [
+            tokenize(text, load_text().words.num_embeddings) for some in prompts for text in some
+        ]
         wanted = means(None, np.concatenate(frames))
         torch.testing.assert_close(sequences.latents[here].float(), wanted, atol=1e-3, rtol=0)
 
@@ -125,3 +129,11 @@ def test_prompts_of_all_lengths():
     assert domains.prompt(scene, pictures.LAYOUTS[1]) == "a big red star, emoji drawing"
     grid = "1*2 of 2 sub-images, step-by-step emoji drawing process, a big red star"
     assert domains.prompt(scene, pictures.LAYOUTS[2]) == grid
+
+
+def test_tokens_are_those_of_the_text_encoder_in_use(tmp_path, monkeypatch):
+    """The shipped one has fewer rows than a new one, and no row for a number beyond its own."""
+    monkeypatch.setattr(data, "load_text", lambda: TextEncoder(7))
+    counts = {Kind("Bricks", 1, 64): 3}
+    found = data.load(tmp_path / "a.safetensors", Autoencoder(), counts, seed=1)
+    assert 0 < int(found[1, 64].tokens.max()) < 7

@@ -933,7 +933,7 @@ def test_two_runs_drop_the_same_grid(source, make, monkeypatch):
         stamp = read(grid)
         looks.append(grid.name)
         # The second time it is looked at in order to drop it.
-        if looks.count("a.png") == 2:
+        if grid.name == "a.png" and looks.count("a.png") == 2:
             grid.unlink(missing_ok=True)
         return stamp
 
@@ -948,8 +948,8 @@ def test_two_runs_drop_the_same_grid(source, make, monkeypatch):
         (["--frames", "0"], "0 frames do not fill a square grid"),
         (["--domain", ""], "'' names no domain; leave the option out"),
         (["--domains", ""], "'' names no domain; leave the option out"),
-        (["--domains", ";;;"], "';;;' names no domain"),
-        (["--domain", " "], "' ' names no domain"),
+        (["--domains", ";;;"], "got 0 in ';;;'"),
+        (["--domain", " "], "got 0 in ' '"),
         (["--domain", "con:9:x"], "can't be a folder con for the domain con: Windows keeps the name"),
         (["--domains", "Sketch;LPT1:9:x"], "can't be a folder lpt1 for the domain LPT1: Windows keeps the name"),
         (["--domain", "\u4e00" * 99 + ":9:x"], "is longer than 200 bytes"),
@@ -1004,16 +1004,16 @@ def test_frames_that_no_cell_can_hold_are_skipped(source, make, monkeypatch):
     """Padded to a square, the first one would take 38 GB."""
     write_folder(source / "long", numbered(8))
     Image.new("RGB", (100_000, 1)).save(source / "long/step 9.png")
-    write_video(source / "wide.mp4", numbered(9), aspect=200)
+    write_video(source / "wide.mp4", numbered(9, height=16, width=480), aspect=2)
     write_folder(source / "good", numbered(9))
     out = make()
     assert files_in(out / "portrait") == ["good.caption", "good.png"]
     found = reasons(out, source)
     assert found["long"] == "a frame of 100000 x 1 px is not a picture: it is too long for its width"
-    assert found["wide"] == "a frame of 9600 x 48 px is not a picture: it is too long for its width"
-    monkeypatch.setattr(sources, "MOST_PIXELS", 400_000)
+    assert found["wide.mp4"] == "a frame of 960 x 16 px is not a picture: it is too long for its width"
+    monkeypatch.setattr(sources, "MOST_PIXELS", 10_000)
     make()
-    assert reasons(out, source)["wide"] == "its frames are 9600 x 48 px; at most 400,000 pixels are read"
+    assert reasons(out, source)["wide.mp4"] == "its frames are 960 x 16 px; at most 10,000 pixels are read"
 
 
 def test_a_machine_with_too_little_memory_skips_the_sequence(source, make, monkeypatch):
@@ -1040,12 +1040,17 @@ def test_a_machine_with_too_little_memory_skips_the_sequence(source, make, monke
 
 
 LARGE = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from training.make_dataset import main
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():
+    # Not getrusage, which counts the process that started this one.
+    return int(re.search("VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+before = peak()
 code = main([sys.argv[1], "-o", sys.argv[2], "--domain", "Portrait", "--size", "96"])
-print(code, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(code, peak() - before)
 """
 
 
@@ -1065,6 +1070,5 @@ def test_the_largest_pictures_take_little_more_memory_than_one_of_them(source, t
         [sys.executable, "-c", LARGE, str(source), str(tmp_path / "out")], capture_output=True, text=True, check=True
     )
     code, grown = map(int, result.stdout.split("\n")[-2].split())
-    print(grown)
     assert (code, "Warning" in result.stderr) == (0, False)
     assert grown < 400

@@ -194,7 +194,7 @@ def test_text_encoders_have_as_many_words_as_their_files(rows):
         assert torch.equal(again.encode(["a big red house"])[0], encoder.encode(["a big red house"])[0])
         assert torch.equal(encoder(torch.tensor([tokenize("a cat", rows)]))[1], encoder.encode(["a cat"])[1])
     state = {**encoder.state_dict(), "words.weight": encoder.words.weight[:, :-1]}
-    with pytest.raises(ValueError, match=r"words\.weight does not match"):
+    with pytest.raises(ValueError, match=r"words\.weight has shape \(\d+, 127\), needed \(\d+, 128\)"):
         TextEncoder.from_state_dict(state)
 
 

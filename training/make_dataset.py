@@ -104,11 +104,9 @@ def _report(options: argparse.Namespace, folder: DatasetFolder, made: int, skipp
 
 def _domains(options: argparse.Namespace) -> Sequence[Domain]:
     text = options.domains if options.domain is None else options.domain
-    domains: Sequence[Domain] = DOMAINS
-    if text is not None:
-        domains = read_domains(text) if text else ()
-    if not domains:
-        raise ValueError(f"'{brief(text)}' names no domain; leave the option out for the released ones")
+    if text == "":
+        raise ValueError("'' names no domain; leave the option out for the released ones")
+    domains: Sequence[Domain] = DOMAINS if text is None else read_domains(text)
     if options.domain and len(domains) != 1:
         raise ValueError(f"--domain is one domain, got {len(domains)}; name several with --domains")
     folders = [slug(domain.name) for domain in domains]

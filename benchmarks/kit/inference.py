@@ -79,10 +79,10 @@ def switch(lab: KitLab, record: Record, more_time: MoreTime) -> None:
             record.row(f"{change}, {way}", **numbers, merged=merged, rounds=rounds)
             if way == "patch":
                 between, _, _ = sample(lab, model, 6, lab.size.edge)
-                numbers["ms a step"] = spread(between[1:], 1000)
+                numbers["ms per step"] = spread(between[1:], 1000)
                 record.row(f"{change}, {way}", **numbers, merged=merged, rounds=rounds)
     between, _, _ = sample(lab, lab.base, 6, lab.size.edge)
-    record.row("bare, after these", **{"ms a step": spread(between[1:], 1000)})
+    record.row("bare, after these", **{"ms per step": spread(between[1:], 1000)})
 
 
 def fp8(lab: KitLab, record: Record, more_time: MoreTime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-PREFIX = "lora_unet_"
+from ..lora_header import lora_name
 
 
 def merge(weights: Mapping[str, Tensor], lora: Mapping[str, Tensor], strength: float = 1.0) -> dict[str, Tensor]:
@@ -15,7 +15,7 @@ def merge(weights: Mapping[str, Tensor], lora: Mapping[str, Tensor], strength: f
     ValueError names a layer of the LoRA that the model does not have, or whose shape is another.
     """
     merged = dict(weights)
-    keys = {_lora_name(key): key for key in weights if key.endswith(".weight")}
+    keys = {lora_name(key.removesuffix(".weight")): key for key in weights if key.endswith(".weight")}
     for name in {key.split(".")[0] for key in lora}:
         if name not in keys:
             raise ValueError(f"the LoRA changes {name}, which this model does not have; was it made for another model?")
@@ -29,7 +29,3 @@ def merge(weights: Mapping[str, Tensor], lora: Mapping[str, Tensor], strength: f
             )
         merged[key] = (weights[key].float() + scale * (up @ down)).to(weights[key].dtype)
     return merged
-
-
-def _lora_name(key: str) -> str:
-    return PREFIX + key.removesuffix(".weight").replace(".", "_")

@@ -22,13 +22,14 @@ from torch import Tensor
 
 from makeanything import pictures
 from makeanything.domains import Domain
+from makeanything.lora_header import lora_name
 from makeanything.lora_info import layer_of
 from makeanything.recraft import fit
 from makeanything.serpentine import Layout
 from training import train_recraft
 from training.asymmetric_network import AsymmetricNetwork
 from training.data.cells import encode_clean
-from training.heads.layer import linear_layers, lora_name
+from training.heads.layer import linear_layers
 from training.heads.merged import Base
 from training.sd import recraft
 from training.sd.recraft import ReCraftTrainer

@@ -155,8 +155,3 @@ def add_update(module: AsymmetricLinear, route: Route) -> Callable[[nn.Module, t
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     """The layers of a FLUX that carry LoRA, by BFL name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and BLOCKS.fullmatch(name)}
-
-
-def lora_name(layer: str) -> str:
-    """A layer's name in files: double_blocks.0.img_attn.qkv -> lora_unet_double_blocks_0_img_attn_qkv."""
-    return "lora_unet_" + layer.replace(".", "_")

@@ -14,12 +14,13 @@ from torch.types import Device
 
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
+from makeanything.lora_header import lora_name
 from makeanything.saving import save_safetensors
 from makeanything.serpentine import Layout
 from makeanything.weights_file import open_weights
 
 from ..data.captions import refuse_other
-from .layer import linear_layers, lora_name
+from .layer import linear_layers
 
 MERGED_KEY = "makeanything_merged"
 """Header entry of a FLUX file with a head in it: the head's domain as JSON."""

@@ -15,9 +15,9 @@ from makeanything import asymmetric_lora, domains
 from makeanything.asymmetric_lora import AsymmetricLora
 from makeanything.domains import Domain
 from makeanything.foreign import finite
-from makeanything.lora_header import Layer
+from makeanything.lora_header import Layer, lora_name
 
-from .layer import AsymmetricLinear, Dropout, Route, add_update, linear_layers, lora_name
+from .layer import AsymmetricLinear, Dropout, Route, add_update, linear_layers
 
 MOST_RANK = 4096
 """FLUX.1-dev's layers have 3072 inputs or more: a larger rank would save nothing."""
