@@ -5,14 +5,15 @@ Everything is seeded.  What a trial found is kept in runs/evaluation, so an inte
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from makeanything.command_line import Parser, between, ended
 from makeanything.reference.flux import Flux
 from makeanything.reference.merge import merge
 from makeanything.saving import atomic, make_folder
@@ -174,9 +175,9 @@ EXPERIMENTS: dict[str, Callable[[int], Rows]] = {run.__name__: run for run in (a
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m demo.evaluate", description=__doc__)
+    parser = Parser(prog="python -m demo.evaluate", description=__doc__)
     parser.add_argument("experiments", nargs="*", choices=[*EXPERIMENTS, []], help="experiments to run (default: all)")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions, each with its own seed (default 3)")
+    parser.add_argument("--seeds", type=between(int, 1, 1000), default=3, help="repetitions, each of its own seed (3)")
     parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder to write to (default docs)")
     options = parser.parse_args()
@@ -193,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended("python -m demo.evaluate", main))

@@ -8,7 +8,7 @@ stages are sized for a GPU; `--small` is for a CPU and a night.  Drawing needs n
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from makeanything.asymmetric_lora import AsymmetricLora
+from makeanything.command_line import Parser, between, ended
 from makeanything.reference.flux import Flux, FluxParams
-from makeanything.saving import NotSavedError, make_folder
+from makeanything.saving import make_folder
 from makeanything.serpentine import PIXELS_PER_LATENT, Layout
 from makeanything.text_encoder import WIDTH
 from training.builtin import loop
@@ -164,27 +165,19 @@ STAGES: dict[str, tuple[Callable[[int, Scale], None], int]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m demo.train", description=__doc__)
+    parser = Parser(prog="python -m demo.train", description=__doc__)
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], help="stages to run (default: all, in order)")
     parser.add_argument("--icons", type=Path, metavar="FOLDER", help="the unpacked package of icons")
-    parser.add_argument("--steps", type=int, help="steps of each stage, in place of its own number")
+    parser.add_argument("--steps", type=between(int, 1, 10**9), help="steps of each stage, in place of its own number")
     parser.add_argument("--small", action="store_true", help="a tenth of the sequences and small batches, for a CPU")
     options = parser.parse_args()
-    try:
-        subjects.use(*([options.icons] if options.icons else []))
-    except ValueError as error:
-        parser.error(str(error))
+    subjects.use(*([options.icons] if options.icons else []))
     torch.backends.cudnn.benchmark = True
     for name in options.stages or STAGES:
         stage, steps = STAGES[name]
         torch.manual_seed(0)
-        try:
-            stage(options.steps or steps, SMALL if options.small else FULL)
-        except loop.Interrupted as stopped:
-            parser.exit(loop.INTERRUPTED, f"{stopped}\n")
-        except NotSavedError as error:
-            parser.exit(2, f"{parser.prog}: {error}\n")
+        stage(options.steps or steps, SMALL if options.small else FULL)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended("python -m demo.train", main))

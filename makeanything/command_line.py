@@ -44,8 +44,8 @@ def ended(prog: str, run: Callable[[], int | None]) -> int:
     """Run a command; its exit code.  Wrong input and Ctrl-C end in one line on stderr."""
     try:
         return run() or 0
-    except KeyboardInterrupt:
-        print(f"{prog}: stopped; what was finished is kept", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"{prog}: {str(stopped) or 'stopped; what was finished is kept'}", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"{prog}: {brief(' '.join(str(error).split()), LINE)}", file=sys.stderr)

@@ -68,7 +68,7 @@ def test_no_network_is_begun_after_its_time_and_the_rows_are_kept_as_json(fake, 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--rounds", "0"], "--rounds must be at least 1, got 0"), (["--full"], "--full needs a CUDA card")],
+    [(["--rounds", "0"], "--rounds: needed a whole number from 1 to 1000"), (["--full"], "--full needs a CUDA card")],
 )
 def test_wrong_arguments(monkeypatch, capsys, arguments, message):
     monkeypatch.setattr(sys, "argv", ["bench", *arguments])

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from makeanything.command_line import Parser, between, ended
+
 from .sd import engine
 
 if TYPE_CHECKING:
@@ -122,21 +124,24 @@ def _commit(folder: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m training.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="FLUX.1-dev's size, on a CUDA card of 100 GB or more")
     parser.add_argument("--idle", action="store_true", help="only networks whose idle heads wait on the CPU")
-    parser.add_argument("--blocks", type=int, nargs=2, metavar="N", help="double and single blocks in place of all")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="after which no further network is measured")
+    parser.add_argument("--blocks", type=between(int, 1, 100), nargs=2, metavar="N", help="double, single blocks")
+    parser.add_argument("--seconds", type=between(float, 0, 10**6), default=math.inf, help="after which none is begun")
     parser.add_argument("--json", type=Path, metavar="FILE", help="a file to write too, after each network")
-    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="pairs of steps for each network")
+    parser.add_argument(
+        "--rounds", type=between(int, 1, 1000), default=10, metavar="N", help="pairs of steps per network"
+    )
     parser.add_argument("--sd_scripts", metavar="FOLDER", help="where sd-scripts lies")
     options = parser.parse_args()
     if options.full and not torch.cuda.is_available():
         parser.error("--full needs a CUDA card; without it the benchmark is small, on the CPU")
-    if options.rounds < 1:
-        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    # Measuring takes long, so what can't be written is said first.
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {options.json.parent}")
     try:
         folder = engine.enable(options.sd_scripts)
         from .sd.bench_runs import CASES, FULL, SMALL
@@ -157,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended("python -m training.bench", main))
