@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from . import pictures
 from .batches import mixed, unordered
 from .data import Data, load, precision
 from .encoders import RUNS, SAVE_EVERY, save, train_autoencoder, train_decoder, train_text
-from .nano import FLUX, GRID, MODELS, STYLE, heads_file, load_autoencoder, load_flux, load_text, recraft_file
+from .nano import FLUX, GRID, MODELS, STYLE, drawn, heads_file, load_autoencoder, load_flux, load_text, recraft_file
 from .pictures import LAYOUTS, Kind
 from .scale import FULL, SEQUENCES, SMALL, STYLED, Scale
 from .scenes import domains, style, subjects
@@ -87,7 +88,8 @@ def train(
 def train_heads(steps: int, scale: Scale, frames: int) -> None:
     """One head for each process on the frozen base: the order of the steps.  Batches mix domains."""
     flux = load_flux()
-    known = [domains.domain(process, LAYOUTS[frames]) for process in PROCESSES]
+    layout = LAYOUTS[frames]
+    known = [replace(domains.domain(process, layout), drawn=drawn(layout)) for process in PROCESSES]
     network = HeadNetwork(flux, known, rank=RANK, alpha=RANK)
     network.attach(flux)
     batches = mixed(load_data(scale), frames, scale.lora)

@@ -21,8 +21,10 @@ def check_shapes(shapes: Shapes, wanted: Shapes, what: str) -> None:
     for key in sorted(wanted.keys() | shapes.keys()):
         got, needed = shapes.get(key), wanted.get(key)
         if got != needed:
-            have = "is missing" if got is None else f"has shape {got}" if needed else "does not belong there"
-            need = f", needed {needed}" if got and needed else ""
+            have = (
+                "is missing" if got is None else f"has shape {got}" if needed is not None else "does not belong there"
+            )
+            need = f", needed {needed}" if None not in (got, needed) else ""
             raise ValueError(f"these are not the weights of {what}: {brief(key)} {have}{need}")
 
 
