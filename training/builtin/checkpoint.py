@@ -19,7 +19,7 @@ from makeanything.foreign import brief
 from makeanything.saving import make_folder, save_safetensors
 from makeanything.weights_file import open_weights
 
-from .memory import Memory, Trained, check, count, read_groups, read_numbers
+from .remembered import Memory, Trained, check, count, read_groups, read_numbers
 
 WEIGHT = "weight"
 TEXTS = ("step", "optimizer", "numbers", "groups")

@@ -46,8 +46,8 @@ def _problem_of(value: Any, what: str, shape: torch.Size, dtype: torch.dtype) ->
             return f"not of shape {tuple(shape)} in {dtype}"
         value = value.item() if what in NUMBERS else 0
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "no number"
-    return "no count" if what == "step" and not _is_count(value) else ""
+        return "not a number"
+    return "not a count" if what == "step" and not _is_count(value) else ""
 
 
 def _wanted(optimizer: torch.optim.Optimizer, shape: torch.Size) -> dict[str, torch.Size]:
